@@ -1,0 +1,232 @@
+"""The backward pass.
+
+`sweep` is the whole of reverse-mode differentiation: it visits what made the outputs, newest first,
+and hands each tensor's gradient on to its arguments. `backward`, `grad`, the derivatives of
+`derivatives.py` and every picture of a gradient are loops over it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+
+from .op import enable_grad
+from .tensor import Tensor, as_array, attach
+
+Cotangent = Any  # an array in a raw pass, a Tensor in a recorded one
+_deposit_lock = threading.Lock()
+
+
+def ancestors(roots: Collection[Tensor], stop: Collection[Tensor] = ()) -> list[Tensor]:
+    """Return what a gradient can reach from `roots`, newest first; what made a tensor in `stop` is left out."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        t = stack.pop()
+        if t.op is not None and t not in stop:
+            for a, needed in zip(t.args, t.need, strict=True):
+                if needed and a not in seen:
+                    seen.add(a)
+                    stack.append(a)
+    return sorted(seen, key=attrgetter("order"), reverse=True)
+
+
+def sweep(
+    seeds: dict[Tensor, Cotangent],
+    *,
+    create_graph: bool = False,
+    wanted: Collection[Tensor] | None = None,
+    stop: Collection[Tensor] = frozenset(),
+    consume: bool = True,
+) -> Iterator[tuple[Tensor, Cotangent, Sequence[Cotangent | None]]]:
+    """Walk the graph backwards from `seeds`; yield each tensor, its gradient, and what it gives its arguments.
+
+    When a tensor's turn comes, all that was made from it has had its turn, being newer; so its gradient
+    is complete. `create_graph` runs the rules recorded, on Tensors, so that the gradients can be
+    differentiated again. `wanted` limits who gets a gradient; nothing behind a tensor in `stop` is
+    visited; `consume` lets rules overwrite the residuals of the forward pass.
+    """
+    gradients = dict(seeds)
+    own = set()  # tensors whose gradient is a buffer made here, so that adding in place is safe
+    for t in ancestors(seeds, stop):
+        g = gradients.pop(t, None)
+        if g is None:
+            continue
+        if t in stop:
+            yield t, g, ()
+            continue
+        for hook in t.hooks or ():
+            g = _replaced(hook(g if create_graph else Tensor(g)), g, create_graph)
+        if t.op is None:
+            yield t, g, ()
+            continue
+        need = t.need if wanted is None else [n and a in wanted for a, n in zip(t.args, t.need, strict=True)]
+        if not create_graph:
+            shares = t.op.pull(t, g, need, consume)
+        elif t.op.definition is None:
+            shares = t.op.pull_recorded(t, g, need)
+        else:
+            shares = _pull_definition(t, g, need)
+        shares = [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
+        yield t, g, shares
+        for a, share in zip(t.args, shares, strict=False):
+            if share is None:
+                continue
+            if a not in gradients:
+                gradients[a] = share  # may be a view, or another tensor's gradient too: not ours to write to
+            elif a in own:
+                gradients[a] += share
+            else:
+                gradients[a] = gradients[a] + share
+                if isinstance(gradients[a], np.ndarray):
+                    own.add(a)
+
+
+def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | None]:
+    """Differentiate a fused op through its definition, recorded."""
+    assert t.op is not None
+    assert t.op.definition is not None
+    inputs = {a for a, n in zip(t.args, need, strict=True) if n}
+    with enable_grad():
+        y = t.op.definition(*t.args, **t.kwargs)
+    found = {a: share for a, share, _ in sweep({y: g}, create_graph=True, stop=inputs) if a in inputs}
+    return [found.pop(a, None) if n else None for a, n in zip(t.args, need, strict=True)]
+
+
+def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
+    """Bring a rule's result to the shape and dtype of the argument: undo broadcasting, once, for every op."""
+    if share is None or (share.shape == a.data.shape and share.dtype == a.data.dtype):
+        return share
+    if share.shape != a.shape:
+        extra = share.ndim - a.ndim
+        fits = extra >= 0 and all(n in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True))
+        if not fits:
+            raise RuntimeError(f"the rule of {t.op} returned a gradient of shape {share.shape} for shape {a.shape}")
+        # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
+        stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
+        share = share.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(a.shape)
+    return share if share.dtype == a.dtype else share.astype(a.dtype)
+
+
+def _replaced(new: Any, g: Cotangent, create_graph: bool) -> Cotangent:
+    """Return what a hook put in place of the gradient `g`, or `g` if it returned nothing."""
+    if new is None:
+        return g
+    if np.shape(new) != g.shape:
+        raise ValueError(f"a hook returned a gradient of shape {np.shape(new)} in place of one of shape {g.shape}")
+    new = new if isinstance(new, Tensor) else Tensor(new)
+    return new if create_graph else new.data.astype(g.dtype, copy=False)
+
+
+def _seed(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cotangent:
+    """Check one output and the gradient to start from, which is 1 for a scalar."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"{caller} differentiates Tensors, not {type(output).__name__}")
+    if not output.requires_grad:
+        raise ValueError(
+            f"{caller}: nothing in this tensor's history requires a gradient. Either no leaf was made with "
+            "requires_grad=True, or it was computed under sm.no_grad(), or detach() or .data cut the history"
+        )
+    if gradient is None and output.size != 1:
+        raise ValueError(
+            f"{caller} of a tensor of shape {output.shape}: only a scalar has one gradient. "
+            "Reduce it first, for example with .sum() or .mean(), or pass the gradient to start from"
+        )
+    gradient = np.ones(output.shape, output.dtype) if gradient is None else gradient
+    if np.shape(gradient) != output.shape:
+        raise ValueError(f"{caller}: the gradient given has shape {np.shape(gradient)}, the tensor {output.shape}")
+    if create_graph and isinstance(gradient, Tensor):
+        return gradient
+    array = as_array(gradient).astype(output.dtype, copy=False)
+    return Tensor(array) if create_graph else array
+
+
+def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False) -> None:
+    """Compute the gradient with respect to every leaf that this tensor came from, and add it to their `.grad`.
+
+    A tensor that is not a scalar needs the `gradient` to start from, of its shape. With `create_graph` the
+    pass itself is recorded. Calling it twice adds twice, as one wants for micro-batches; `.grad = None` (or
+    `zero_grad()` of a module or optimiser) starts anew. The graph stays until the last name of it goes.
+    Raises ValueError if nothing requires a gradient, or for a missing or misshapen `gradient`.
+
+    >>> import tinygrad_sm as sm
+    >>> w = sm.Tensor(3.0, requires_grad=True)
+    >>> (w * w).backward()
+    >>> w.grad
+    Tensor(6.)
+    """
+    seed = _seed(tensor, gradient, create_graph, "backward()")
+    given = {id(seed), id(gradient)}  # buffers that a leaf must not share: the caller's, and other leaves'
+    for t, g, _ in sweep({tensor: seed}, create_graph=create_graph):
+        if t.op is None or t.retains:
+            _deposit(t, g, given)
+
+
+def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
+    """Set `t.grad`, or add to that of a leaf; always in a buffer of its own, since gradients may alias."""
+    with _deposit_lock:  # two threads may train the same leaf
+        if t.op is None and t.grad is not None:
+            t.grad = t.grad + g if isinstance(g, Tensor) else Tensor(np.asarray(t.grad.data + g))
+        elif isinstance(g, Tensor):
+            t.grad = g
+        else:
+            g = np.asarray(g)
+            t.grad = Tensor(g.copy() if t.op is not None or g.base is not None or id(g) in given else g)
+            given.add(id(g))
+
+
+def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
+    """Return the tensors through which a gradient flows on its way from `seeds` to `inputs`."""
+    wanted = set(inputs)
+    for t in reversed(ancestors(seeds)):
+        if t.op is not None and any(n and a in wanted for a, n in zip(t.args, t.need, strict=True)):
+            wanted.add(t)
+    return wanted
+
+
+def as_tuple(x: Any) -> tuple[Any, ...]:
+    """Return a sequence as a tuple, and anything else as a tuple of one."""
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of `outputs` (one tensor, or several, added) for each of `inputs`; touch no `.grad`.
+
+    `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
+    differentiated again; `allow_unused` gives None for an input that the outputs don't depend on, where a
+    ValueError is the default. Raises as `backward` does.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor(2.0, requires_grad=True)
+    >>> (slope,) = sm.grad(x**3, x, create_graph=True)
+    >>> slope.item(), sm.grad(slope, x)[0].item()
+    (12.0, 12.0)
+    """
+    outputs, inputs = as_tuple(outputs), as_tuple(inputs)
+    starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
+    if len(starts) != len(outputs):
+        raise ValueError(f"grad: {len(outputs)} outputs, but {len(starts)} grad_outputs")
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor) or not x.requires_grad:
+            what = "requires no gradient" if isinstance(x, Tensor) else f"is a {type(x).__name__}, not a Tensor"
+            raise ValueError(f"grad: input {i} {what}")
+    seeds: dict[Tensor, Cotangent] = {}
+    for y, start in zip(outputs, starts, strict=True):
+        g = _seed(y, start, create_graph, "grad")
+        seeds[y] = seeds[y] + g if y in seeds else g
+    found: dict[Tensor, Any] = dict.fromkeys(inputs)
+    for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
+        if t in found:
+            found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
+    missing = [i for i, x in enumerate(inputs) if found[x] is None]
+    if missing and not allow_unused:
+        raise ValueError(f"grad: the outputs don't depend on input(s) {missing}; allow_unused=True gives None for them")
+    return tuple(found[x] for x in inputs)
+
+
+attach(backward=backward)

@@ -1,0 +1,134 @@
+"""Derivatives made of the backward pass: vjp, jvp, jacobian, hessian, hvp."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .autograd import as_tuple, grad
+from .op import enable_grad
+from .tensor import Tensor
+
+
+def _fresh(x: Any) -> Tensor:
+    """Return a new leaf with the value of `x`, so that nothing leaks into the graph that `x` belongs to."""
+    return Tensor(x, requires_grad=True)
+
+
+def _outputs(y: Any) -> tuple[Tensor, ...]:
+    for out in as_tuple(y):
+        if not isinstance(out, Tensor):
+            raise TypeError(f"the function must return Tensors, not {type(out).__name__}")
+    return as_tuple(y)
+
+
+def _grads(outputs: Any, inputs: Sequence[Tensor], cotangents: Any, create_graph: bool = False) -> tuple[Tensor, ...]:
+    """Do what `grad` does, but give zeros where an output does not depend on an input."""
+    pairs = [(y, c) for y, c in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    if not pairs:
+        return tuple(Tensor(np.zeros_like(x.data)) for x in inputs)
+    ys, cs = zip(*pairs, strict=True)
+    found = grad(ys, inputs, cs, create_graph=create_graph, allow_unused=True)
+    return tuple(Tensor(np.zeros_like(x.data)) if g is None else g for g, x in zip(found, inputs, strict=True))
+
+
+def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
+    """Return f(*primals) and the function that takes a cotangent of the output back to the inputs: c ↦ Jᵀ·c.
+
+    >>> import tinygrad_sm as sm
+    >>> y, pullback = sm.vjp(lambda x: x**2, sm.Tensor([1.0, 2.0]))
+    >>> pullback([1.0, 10.0])
+    (Tensor([ 2., 40.]),)
+    """
+    inputs = [_fresh(x) for x in primals]
+    with enable_grad():
+        y = f(*inputs)
+    outputs = _outputs(y)
+
+    def pullback(*cotangents: Any) -> tuple[Tensor, ...]:
+        return _grads(outputs, inputs, cotangents)
+
+    return y, pullback
+
+
+def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """Return f(*primals) and how it changes when the inputs move along `tangents`: J·t.
+
+    The pullback c ↦ Jᵀ·c is linear in c, so *its* pullback is t ↦ J·t: two backward passes make one forward.
+
+    >>> import tinygrad_sm as sm
+    >>> y, tangent = sm.jvp(lambda x: x**2, [sm.Tensor([1.0, 2.0])], [[1.0, 10.0]])
+    >>> tangent
+    Tensor([ 2., 40.])
+    """
+    if len(primals) != len(tangents):
+        raise ValueError(f"jvp: {len(primals)} primals, but {len(tangents)} tangents")
+    inputs = [_fresh(x) for x in primals]
+    with enable_grad():
+        y = f(*inputs)
+        outputs = _outputs(y)
+        probes = [_fresh(np.zeros_like(out.data)) for out in outputs]
+        pulled = _grads(outputs, inputs, probes, create_graph=True)
+    moved = _grads(pulled, probes, [np.asarray(t, x.dtype) for t, x in zip(tangents, inputs, strict=True)])
+    return y, moved if isinstance(y, (tuple, list)) else moved[0]
+
+
+def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = False) -> Tensor:
+    """Return ∂f(x)ᵢ/∂xⱼ, of shape (*f(x).shape, *x.shape), a row at a time.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.jacobian(lambda z: sm.softmax(z), sm.Tensor([0.0, 0.0]))
+    Tensor([[ 0.25, -0.25],
+            [-0.25,  0.25]])
+    """
+    from .ops.shape import stack
+
+    x = x if create_graph and isinstance(x, Tensor) and x.requires_grad else _fresh(x)
+    with enable_grad():
+        (y,) = _outputs(f(x))
+    rows: list[Tensor] = []
+    for i in range(y.size):
+        unit = np.zeros(y.size, y.dtype)
+        unit[i] = 1
+        rows += _grads([y], [x], [unit.reshape(y.shape)], create_graph)
+    if not rows:
+        return Tensor(np.zeros(y.shape + x.shape, x.dtype))
+    return stack(rows).reshape(y.shape + x.shape)
+
+
+def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:
+    """Return the second derivatives of a scalar function, of shape (*x.shape, *x.shape).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.hessian(lambda x: (x**3).sum(), sm.Tensor([1.0, 2.0]))
+    Tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    """
+    return jacobian(_slope(f, "hessian"), x)
+
+
+def hvp(f: Callable[[Tensor], Tensor], x: Any, v: Any) -> Tensor:
+    """Return the Hessian of a scalar function times a vector of the shape of x, without making the Hessian.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.hvp(lambda x: (x**3).sum(), sm.Tensor([1.0, 2.0]), [1.0, 1.0])
+    Tensor([ 6., 12.])
+    """
+    x = _fresh(x)
+    with enable_grad():
+        slope = _slope(f, "hvp")(x)
+    return _grads([slope], [x], [np.asarray(v, x.dtype)])[0]
+
+
+def _slope(f: Callable[[Tensor], Tensor], caller: str) -> Callable[[Tensor], Tensor]:
+    """Return the function x ↦ ∇f(x), whose results can be differentiated."""
+
+    def slope(x: Tensor) -> Tensor:
+        (y,) = _outputs(f(x))
+        if y.size != 1:
+            raise ValueError(f"{caller}: the function must return a scalar, not shape {y.shape}")
+        return _grads([y], [x], [np.ones(y.shape, y.dtype)], create_graph=True)[0]
+
+    return slope

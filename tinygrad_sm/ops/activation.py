@@ -1,0 +1,166 @@
+"""Activation functions, elementwise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..tensor import Array, attach
+from .sample import call
+
+tanh = Op(
+    np.tanh,
+    (lambda g, y, x: g * (1 - y * y),),
+    formula="tanh x",
+    gradient="g·(1 − y²)",
+    latex=(r"\tanh x", r"g\,(1 - y^2)"),
+    samples=[call((2, 3))],
+    numpy=[np.tanh],
+)
+
+
+def _sigmoid_forward(x: Any) -> Any:
+    e = np.exp(-np.abs(x))  # ≤ 1: no overflow at either end, and no digit lost near 0
+    return np.where(np.greater_equal(x, 0), 1, e) / (1 + e)
+
+
+sigmoid = Op(
+    _sigmoid_forward,
+    (lambda g, y, x: g * y * (1 - y),),
+    name="sigmoid",
+    formula="1 / (1 + e⁻ˣ)",
+    gradient="g·y·(1 − y)",
+    latex=(r"1 / (1 + e^{-x})", r"g\,y\,(1 - y)"),
+    samples=[call((2, 3))],
+)
+logit = Op(
+    lambda p: np.log(p) - np.log1p(-p),
+    (lambda g, y, p: g / (p * (1 - p)),),
+    name="logit",
+    formula="log(p / (1 − p))",
+    gradient="g / (p·(1 − p))",
+    latex=(r"\log \tfrac{p}{1 - p}", r"g / (p\,(1 - p))"),
+    samples=[call((2, 3))],
+    domain=(0.1, 0.9),
+)
+relu = Op(
+    lambda x: np.maximum(x, 0),
+    (lambda g, y, x: g * np.greater(x, 0),),
+    name="relu",
+    formula="max(x, 0)",
+    gradient="g where x > 0, else 0",
+    latex=(r"\max(x, 0)", r"g\,[x > 0]"),
+    samples=[call((2, 3))],
+)
+
+
+def _silu_rule(g: Any, y: Any, x: Any) -> Any:
+    s = sigmoid(x)
+    return g * (s + y * (1 - s))
+
+
+silu = Op(
+    lambda x: x * _sigmoid_forward(x),
+    (_silu_rule,),
+    name="silu",
+    formula="x·σ(x)",
+    gradient="g·(σ + y·(1 − σ))",
+    latex=(r"x\,\sigma(x)", r"g\,(\sigma + y\,(1 - \sigma))"),
+    samples=[call((2, 3))],
+)
+
+C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u = C·(x + A·x³)
+
+
+def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    t = x * x
+    t *= A
+    t += 1
+    t *= x
+    t *= C
+    t = np.tanh(t, out=t if t.ndim else None)
+    out = t + 1
+    out *= x
+    out *= 0.5
+    return out, t
+
+
+def _gelu_vjp(g: Array, y: Array, t: Array, x: Array) -> tuple[Array]:
+    # With t = tanh u:  y' = ½(1 + t) + ½x(1 − t²)·u',  u' = C·(1 + 3A·x²)
+    slope = x * x
+    slope *= 3 * A
+    slope += 1
+    slope *= x
+    slope *= 0.5 * C
+    slope *= 1 - t * t
+    slope += 0.5
+    slope += 0.5 * t
+    slope *= g
+    return (slope,)
+
+
+_gelu_tanh = Op(
+    _gelu_forward,
+    _gelu_vjp,
+    name="gelu",
+    definition=lambda x: 0.5 * x * (1 + tanh(C * (x + A * (x * x * x)))),
+    formula="½x·(1 + tanh(√(2/π)·(x + 0.0447x³)))",
+    gradient="g·(½(1 + t) + ½x(1 − t²)·u′)",
+    latex=(r"\tfrac12 x\,(1 + \tanh u),\; u = \sqrt{2/\pi}\,(x + 0.0447\,x^3)",
+           r"g\,(\tfrac12 (1 + t) + \tfrac12 x\,(1 - t^2)\,u')"),
+    samples=[call((2, 3)), call(())],
+)  # fmt: skip
+
+
+def _erf(x: Array) -> Array:
+    try:
+        from scipy.special import erf
+    except ImportError:
+        raise ImportError(
+            "gelu(approximate='none') needs the error function of SciPy: pip install scipy, or use approximate='tanh'"
+        ) from None
+    return erf(x)
+
+
+_gelu_exact = Op(
+    lambda x: x * (_erf(x * math.sqrt(0.5)) + 1) * 0.5,
+    (
+        lambda g, y, x: g
+        * (np.exp(x * x * -0.5) * x * (1 / math.sqrt(2 * math.pi)) + 0.5 * (1 + _erf_op(x * math.sqrt(0.5)))),
+    ),
+    name="gelu_exact",
+    formula="x·Φ(x)",
+    gradient="g·(Φ(x) + x·φ(x))",
+    latex=(r"x\,\Phi(x)", r"g\,(\Phi(x) + x\,\varphi(x))"),
+    samples=[call((2, 3))],
+)
+_erf_op: Op = Op(
+    lambda x: _erf(x),
+    (lambda g, y, x: g * np.exp(-x * x) * (2 / math.sqrt(math.pi)),),
+    name="erf",
+    formula="erf x",
+    gradient="g·2/√π·e^(−x²)",
+    latex=(r"\mathrm{erf}\,x", r"g\,\tfrac{2}{\sqrt\pi} e^{-x^2}"),
+    samples=[call((2, 3))],
+)
+
+
+def gelu(x: Any, approximate: str = "tanh") -> Any:
+    """Gaussian error linear unit: x·Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016).
+
+    `approximate="tanh"`, the default and what GPT-2 uses, needs NumPy only; "none" is exact and needs SciPy.
+
+    >>> import tinygrad_sm as sm
+    >>> print(f"{sm.functional.gelu(sm.Tensor(1.0)):.4f}")
+    0.8412
+    """
+    if approximate not in ("tanh", "none"):
+        raise ValueError(f"gelu: approximate must be 'tanh' or 'none', not {approximate!r}")
+    return (_gelu_tanh if approximate == "tanh" else _gelu_exact)(x)
+
+
+for _op in (tanh, sigmoid, relu):
+    attach(**{_op.name: lambda t, op=_op: op(t)})

@@ -1,0 +1,243 @@
+"""Scaled dot-product attention: softmax(q·kᵀ·scale)·v, in blocks, with the √d_k toggle.
+
+`scale=None` is 1/√d_k (Vaswani et al. 2017): if the entries of q and k have variance 1, q·k has variance d_k,
+and dividing by √d_k keeps the softmax away from its flat ends. `scale=1.0` switches that off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..random import dropout_mask
+from ..tensor import Array, Tensor, as_array
+from .arithmetic import where
+from .blocked import row_blocks
+from .sample import call
+from .softmax import softmax
+
+KEEP_BYTES = 1 << 26  # weights up to this size are kept for the backward pass, larger ones computed again
+
+
+def _blocks(heads: int, t: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the scores (heads, T, S) into blocks: whole heads while they fit, rows of one head otherwise."""
+    for h in row_blocks(heads, t * row_bytes):
+        for rows in row_blocks(t, (h.stop - h.start) * row_bytes):
+            yield h, rows
+
+
+def _weights(q: Array, k: Array, mask: Array | None, causal: bool, scale: float, h: slice, rows: slice) -> Array:
+    """Return softmax(q·kᵀ·scale) for one block: (heads, rows, keys)."""
+    q = q[h, rows] * q.dtype.type(scale)
+    last = min(rows.stop, k.shape[1]) if causal else k.shape[1]  # later keys are hidden from all these rows
+    p = q @ k[h, :last].swapaxes(1, 2)  # (H, R, S)
+    if mask is not None:
+        part = mask[h if len(mask) > 1 else slice(None), rows if mask.shape[1] > 1 else slice(None), :last]
+        if part.dtype == bool:
+            np.copyto(p, -np.inf, where=~part)
+        else:
+            p += part
+    if causal:
+        p[:, np.arange(rows.start, rows.stop)[:, None] < np.arange(last)] = -np.inf
+    peak = p.max(axis=-1, keepdims=True, initial=-np.inf)
+    p -= np.where(np.isneginf(peak), 0, peak)  # a row with nothing to attend to becomes exp(−inf) = 0 …
+    np.exp(p, out=p)
+    total = p.sum(axis=-1, keepdims=True)
+    p /= np.where(total == 0, 1, total)  # … and stays 0
+    return p
+
+
+def _flat(x: Array, lead: tuple[int, ...]) -> Array:
+    """Return `x` as (heads, length, d), with the leading axes broadcast to `lead`; half as single precision."""
+    x = np.broadcast_to(x, lead + x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
+def _arranged(q: Array, k: Array, v: Array, mask: Any) -> tuple[tuple[int, ...], Array, Array, Array, Any]:
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    if mask is not None:
+        shared = mask.size == np.prod(mask.shape[-2:], dtype=int)
+        mask = mask.reshape(1, *mask.shape[-2:]) if shared else _flat(mask, lead)
+    return lead, _flat(q, lead), _flat(k, lead), _flat(v, lead), mask
+
+
+def _attention_forward(
+    q: Array, k: Array, v: Array, mask: Array | None = None, causal: bool = False, scale: float = 1.0
+) -> tuple[Array, list[Array]]:
+    lead, q3, k3, v3, mask = _arranged(q, k, v, mask)
+    heads, t, s = len(q3), q3.shape[1], k3.shape[1]
+    out = np.empty((heads, t, v3.shape[2]), v3.dtype)
+    keep, kept = heads * t * s * q3.itemsize <= KEEP_BYTES, []
+    for h, rows in _blocks(heads, t, s * q3.itemsize):
+        p = _weights(q3, k3, mask, causal, scale, h, rows)
+        np.matmul(p, v3[h, : p.shape[2]], out=out[h, rows])
+        if keep:
+            kept.append(p)
+    return out.reshape(*lead, *out.shape[1:]).astype(v.dtype, copy=False), kept
+
+
+def _attention_vjp(
+    g: Array, y: Array, kept: list[Array], q: Array, k: Array, v: Array,
+    mask: Array | None = None, causal: bool = False, scale: float = 1.0,
+) -> Any:  # fmt: skip
+    # Forward, per row:  p = softmax(s), s = scale·q·kᵀ, y = p·v.  Going back, with dp = g·vᵀ:
+    #   dv = pᵀ·g,   ds = p·(dp − Σ p·dp) and Σ p·dp = Σ g·y,   dq = scale·ds·k,   dk = scale·dsᵀ·q
+    lead, q3, k3, v3, mask = _arranged(q, k, v, mask)
+    g3, y3 = _flat(g, lead), _flat(y, lead)
+    dq, dk, dv = np.zeros_like(q3), np.zeros_like(k3), np.zeros_like(v3)
+    parts = iter(kept)
+    for h, rows in _blocks(len(q3), q3.shape[1], k3.shape[1] * q3.itemsize):
+        p = next(parts, None)
+        if p is None:
+            p = _weights(q3, k3, mask, causal, scale, h, rows)
+        keys, gb = slice(p.shape[2]), g3[h, rows]
+        dv[h, keys] += p.swapaxes(1, 2) @ gb
+        ds = gb @ v3[h, keys].swapaxes(1, 2)
+        ds -= (gb * y3[h, rows]).sum(axis=-1, keepdims=True)
+        ds *= p
+        ds *= q3.dtype.type(scale)
+        np.matmul(ds, k3[h, keys], out=dq[h, rows])
+        dk[h, keys] += ds.swapaxes(1, 2) @ q3[h, rows]
+    return [d.reshape(*lead, *x.shape[-2:]) for d, x in ((dq, q), (dk, k), (dv, v))]
+
+
+def _composed(
+    q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, scale: float = 1.0, dropout: Any = None
+) -> tuple[Any, Any]:
+    """Attention from simple ops: the output (…, T, d_v) and the weights (…, T, S). `dropout` multiplies the weights."""
+    scores = (q * scale) @ np.swapaxes(k, -1, -2)  # (…, T, S)
+    allowed = np.ones(scores.shape[-2:], bool)
+    if causal:
+        allowed = np.tril(allowed)
+    if mask is not None and mask.dtype == bool:
+        allowed = allowed & mask
+    elif mask is not None:
+        allowed = allowed & ~np.isneginf(mask.data if isinstance(mask, Tensor) else mask)
+        scores = scores + where(np.isneginf(mask), 0.0, mask)
+    if not allowed.all():
+        attends = allowed.any(axis=-1, keepdims=True)  # a row with nothing to attend to gets zeros
+        scores = where(allowed | ~attends, scores, -np.inf)
+        weights = where(attends, softmax(where(attends, scores, 0.0)), 0.0)
+    else:
+        weights = softmax(scores)
+    if dropout is not None:
+        weights = weights * dropout
+    return weights @ v, weights
+
+
+_attention = Op(
+    _attention_forward,
+    _attention_vjp,
+    name="attention",
+    definition=lambda *args, **kwargs: _composed(*args, **kwargs)[0],
+    formula="softmax(q·kᵀ·scale)·v",
+    gradient="dv = pᵀg, ds = p·(gvᵀ − Σ g·y), dq = ds·k, dk = dsᵀ·q",
+    latex=(r"\mathrm{softmax}(q k^\top / \sqrt{d_k})\,v",
+           r"\bar v = p^\top g,\; \bar s = p \circ (g v^\top - \textstyle\sum g \circ y),\; "
+           r"\bar q = \bar s k / \sqrt{d_k},\; \bar k = \bar s^\top q / \sqrt{d_k}"),
+    samples=[
+        call((2, 3, 4), (2, 5, 4), (2, 5, 2), scale=0.5), call((3, 4), (3, 4), (3, 4), causal=True, scale=0.5),
+        call((2, 2, 3, 4), (2, 1, 3, 4), (2, 1, 3, 2), scale=1.0),
+        call((2, 2, 4), (2, 3, 4), (2, 3, 4), mask=np.array([[True, False, True], [False] * 3]), scale=0.5),
+        call((2, 2, 4), (2, 3, 4), (2, 3, 4), mask=np.array([[0.0, -np.inf, 0.5], [-0.3, 0.2, 0.1]]), causal=True),
+    ],
+)  # fmt: skip
+
+
+def scaled_dot_product_attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    *,
+    mask: Any = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    return_weights: bool = False,
+    rng: np.random.Generator | None = None,
+) -> Any:
+    """Attention: softmax(q·kᵀ·scale + mask)·v (Vaswani et al. 2017; "Primer on Softmax", section on attention).
+
+    Parameters
+    ----------
+    q, k, v : Tensor, (…, T, d_k), (…, S, d_k), (…, S, d_v)
+        Queries, keys and values; leading axes (batch, heads) broadcast.
+    mask : array_like, broadcast to (…, T, S), optional
+        Bool: True = attend. Float: added to the scores; −inf hides a key.
+    is_causal : bool
+        Let query i see keys 0 … i only; together with a `mask`, both must allow.
+    scale : float, optional
+        What the scores are multiplied with: 1/√d_k by default; 1.0 is the toggle's "off".
+    dropout_p : float in [0, 1)
+        Set this share of the weights to zero, and scale the others up. This, `return_weights`, and a mask
+        that requires a gradient hold all T × S weights in memory; otherwise work is done in blocks.
+    return_weights : bool
+        Also return the weights (…, T, S).
+    rng : numpy.random.Generator, optional
+        For dropout; default that of `manual_seed`.
+
+    Returns
+    -------
+    Tensor (…, T, d_v), or (output, weights)
+        A row whose keys are all hidden is zero, with zero gradient.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes that don't fit, a mask of integers, a scale that is not a finite number above 0, or
+        dropout outside [0, 1).
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> q = k = v = sm.Tensor(np.eye(2, dtype=np.float32))
+    >>> out, weights = sm.functional.scaled_dot_product_attention(q, k, v, is_causal=True, return_weights=True)
+    >>> weights.data.round(2)
+    array([[1.  , 0.  ],
+           [0.33, 0.67]], dtype=float32)
+    """
+    caller = "scaled_dot_product_attention"
+    q, k, v = (x if isinstance(x, (Tensor, np.ndarray)) else as_array(x) for x in (q, k, v))
+    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
+        raise ValueError(
+            f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit; "
+            "expected (…, T, d_k), (…, S, d_k), (…, S, d_v)"
+        )
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    if isinstance(scale, (bool, np.bool_)):
+        raise TypeError(f"{caller}: scale is a number; None is 1/sqrt(d_k), and 1.0 switches the scaling off")
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    if not 0 < scale < math.inf:
+        raise ValueError(f"{caller}: scale must be a finite number above 0, not {scale}")
+    if not 0 <= dropout_p < 1:
+        raise ValueError(f"{caller}: dropout_p must be in [0, 1), not {dropout_p}")
+    if mask is not None:
+        mask = _check_mask(mask, (*lead, q.shape[-2], k.shape[-2]), caller)
+    learned = isinstance(mask, Tensor) and mask.requires_grad
+    if isinstance(mask, Tensor) and not learned:
+        mask = mask.data
+    if not (dropout_p or return_weights or learned):
+        return _attention(q, k, v, mask=mask, causal=is_causal, scale=scale)
+    keep = None
+    if dropout_p:
+        keep = dropout_mask((*lead, q.shape[-2], k.shape[-2]), dropout_p, q.dtype, rng)
+    out, weights = _composed(q, k, v, mask, is_causal, scale, keep)
+    return (out, weights) if return_weights else out
+
+
+def _check_mask(mask: Any, shape: tuple[int, ...], caller: str) -> Any:
+    mask = mask if isinstance(mask, (Tensor, np.ndarray)) else as_array(mask)
+    if mask.dtype.kind not in "bf":
+        raise TypeError(
+            f"{caller}: mask must be bool (True = attend) or float (added to the scores), "
+            f"not {mask.dtype}; use .astype(bool)"
+        )
+    mask = mask.reshape((1,) * (2 - mask.ndim) + mask.shape) if mask.ndim < 2 else mask
+    fits = mask.ndim <= len(shape) and all(a in (1, b) for a, b in zip(mask.shape[::-1], shape[::-1], strict=False))
+    if not fits:
+        raise ValueError(f"{caller}: mask of shape {mask.shape} does not broadcast to the scores {shape}")
+    return mask

@@ -1,0 +1,176 @@
+"""Taking elements by position. Going back, elements that were taken more than once add up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..tensor import FUNCTIONS, Array, Tensor, as_array, attach
+from .sample import call
+
+
+def _is_basic(index: Any) -> bool:
+    """Tell whether an index takes each element at most once (integers, slices, None, ..., masks)."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(not isinstance(p, (list, np.ndarray)) or np.asarray(p).dtype == bool for p in parts)
+
+
+def _scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
+    out = np.zeros(shape, g.dtype)
+    if _is_basic(index):
+        out[index] = g
+    else:
+        np.add.at(out, index, g)
+    return out
+
+
+# The two are each other's gradient.
+_getitem = Op(
+    lambda x, index: x[index],
+    (lambda g, y, x, index: _put(g, index=index, shape=x.shape),),
+    name="getitem",
+    formula="x[i]",
+    gradient="g added into zeros at i",
+    latex=(r"x_i", r"\textstyle\sum_i g_i\, e_i"),
+    samples=[
+        call((3, 4), index=1), call((3, 4), index=(slice(None), slice(0, 3, 2))), call((3, 4), index=(..., None, 2)),
+        call((3, 4), index=np.array([0, 2, 2])), call((3, 4), index=(np.array([0, 0]), np.array([1, 1]))),
+        call((3, 4), index=np.eye(3, 4, dtype=bool)),
+    ],
+)  # fmt: skip
+_put: Op = Op(
+    _scatter,
+    (lambda g, y, x, index, shape: g[index],),
+    name="put",
+    formula="x added into zeros at i",
+    gradient="g[i]",
+    latex=(r"\textstyle\sum_i x_i\, e_i", r"g_i"),
+    samples=[call((3,), index=np.array([0, 2, 2]), shape=(4,)), call((2,), index=1, shape=(3, 2))],
+)
+
+
+def getitem(x: Any, index: Any) -> Any:
+    """Return `x[index]`, for every index that NumPy knows.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> x[[0, 0, 2]].sum().backward()
+    >>> x.grad
+    Tensor([2., 0., 1.])
+    """
+    parts = tuple(_plain(p) for p in (index if isinstance(index, tuple) else (index,)))
+    return _getitem(x, index=parts if isinstance(index, tuple) else parts[0])
+
+
+def _plain(part: Any) -> Any:
+    """Turn Tensors and lists in an index to arrays, and refuse floats."""
+    if isinstance(part, list):
+        part = np.asarray(part, dtype=None if part else int)
+    part = part.data if isinstance(part, Tensor) else part
+    if isinstance(part, np.ndarray) and part.dtype.kind not in "iub":
+        raise TypeError(f"an index is made of integers or bools, not {part.dtype}; use .astype(int)")
+    return part
+
+
+def _along(indices: Array, axis: int) -> tuple[Any, ...]:
+    """Return the full index that `take_along_axis` stands for."""
+    grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    grid[axis] = indices
+    return tuple(grid)
+
+
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
+    """Take, for each row along `axis`, the elements at `indices`, which has as many axes as `x`.
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> log_probs = sm.Tensor([[-0.1, -2.3], [-1.2, -0.4]])
+    >>> sm.take_along_axis(log_probs, np.array([[0], [1]]))
+    Tensor([[-0.1],
+            [-0.4]])
+    """
+    indices = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    if indices.dtype.kind not in "iu" or indices.ndim != x.ndim:
+        raise TypeError(
+            f"take_along_axis: indices must be integers with {x.ndim} axes, as x has; "
+            f"got {indices.dtype} of shape {indices.shape}"
+        )
+    axis = axis % x.ndim
+    other = [max(a, b) for a, b in zip(x.shape, indices.shape, strict=True)]
+    other[axis] = indices.shape[axis]
+    return _getitem(x, index=_along(np.broadcast_to(indices, other), axis))
+
+
+def _sum_rows(g: Array, indices: Array, n: int) -> Array:
+    """Add up the rows of `g` that belong to the same index: sort them together, then sum each run."""
+    g, indices = g.reshape(-1, g.shape[-1]), indices.reshape(-1)
+    order = np.argsort(indices, kind="stable")
+    ordered = indices[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.array([], int)
+    out = np.zeros((n, g.shape[-1]), g.dtype)
+    out[ordered[starts]] = np.add.reduceat(g[order], starts, axis=0) if len(starts) else 0
+    return out
+
+
+_embedding = Op(
+    lambda weight, indices: weight[indices],
+    (lambda g, y, weight, indices: _embedding_rows(g, indices, n=weight.shape[0]), lambda *_: None),
+    name="embedding",
+    formula="rows i of W",
+    gradient="g added into zeros at rows i",
+    latex=(r"W_i", r"\textstyle\sum_i e_i\, g_i^\top"),
+    samples=[call((4, 3), np.array([[0, 3], [3, 1]]))],
+)
+_embedding_rows: Op = Op(
+    lambda g, indices, n: _sum_rows(g, indices, n),
+    (lambda g, y, x, indices, n: _embedding(g, indices), lambda *_, **__: None),
+    name="embedding_rows",
+    formula="rows added into zeros at i",
+    gradient="rows i of g",
+    latex=(r"\textstyle\sum_i e_i\, x_i^\top", r"g_i"),
+    samples=[call((2, 2, 3), np.array([[0, 3], [3, 1]]), n=5)],
+)
+
+
+def embedding(indices: Any, weight: Any) -> Any:
+    """Look up rows of `weight` (V, d) by integers of any shape; the result has shape (*indices.shape, d).
+
+    The gradient costs work in the rows looked up, not in V times their number, as a one-hot product would.
+
+    Raises
+    ------
+    IndexError
+        If an index is not in 0 … V − 1.
+    """
+    indices = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"embedding: indices must be integers, not {indices.dtype}")
+    n = weight.shape[0]
+    if indices.size and (indices.min() < 0 or indices.max() >= n):
+        raise IndexError(f"embedding: index {_first_bad(indices, n)} is not in 0 … {n - 1}, the rows of weight")
+    return _embedding(weight, indices)
+
+
+def _first_bad(indices: Array, n: int) -> int:
+    return int(indices[(indices < 0) | (indices >= n)].flat[0])
+
+
+def one_hot(indices: Any, num_classes: int, *, dtype: Any = None) -> Tensor:
+    """Return rows that are 1 at the index and 0 elsewhere: shape (*indices.shape, num_classes), float32.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.functional.one_hot([2, 0], 3)
+    Tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
+    indices = as_array(indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
+    if indices.size and (indices.min() < 0 or indices.max() >= num_classes):
+        raise IndexError(f"one_hot: class {_first_bad(indices, num_classes)} is not in 0 … {num_classes - 1}")
+    return Tensor(np.equal(indices[..., None], np.arange(num_classes)).astype(dtype or np.float32))
+
+
+attach(__getitem__=getitem)
+FUNCTIONS[np.take_along_axis] = take_along_axis

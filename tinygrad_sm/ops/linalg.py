@@ -1,0 +1,147 @@
+"""Products of matrices."""
+
+from __future__ import annotations
+
+import string
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..tensor import FUNCTIONS, attach
+from .sample import call
+
+
+def _matmul_left(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:  # a is (…, n), y is (…)
+        return g[..., None] * b
+    if a.ndim == 1:  # a stood for one row
+        return (g[..., None, :] @ b.swapaxes(-1, -2))[..., 0, :]
+    return g @ b.swapaxes(-1, -2)
+
+
+def _matmul_right(g: Any, y: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return g * a if b.ndim == 1 else a[:, None] * g[..., None, :]
+    if b.ndim == 1:  # b stood for one column
+        return (a.swapaxes(-1, -2) @ g[..., None])[..., 0]
+    if b.ndim == 2 and a.ndim > 2:  # one product over all batches at once, which sums them too
+        return a.reshape(-1, a.shape[-1]).swapaxes(0, 1) @ g.reshape(-1, g.shape[-1])
+    return a.swapaxes(-1, -2) @ g
+
+
+matmul = Op(
+    np.matmul,
+    (_matmul_left, _matmul_right),
+    formula="A·B",
+    gradient="g·Bᵀ, Aᵀ·g",
+    latex=(r"A B", r"\bar A = g B^\top,\; \bar B = A^\top g"),
+    samples=[
+        call((2, 3), (3, 4)), call((3,), (3,)), call((2, 3), (3,)), call((3,), (3, 2)), call((2, 2, 3), (3, 4)),
+        call((2, 2, 3), (2, 3, 1)), call((2, 1, 2, 3), (3, 3, 2)), call((3,), (2, 3, 4)), call((2, 4, 3), (3,)),
+    ],
+    numpy=[np.matmul],
+)  # fmt: skip
+
+
+def _linear_forward(x: Any, weight: Any, bias: Any = None) -> Any:
+    out = x.reshape(-1, x.shape[-1]) @ weight.T  # one product, however many batch axes x has
+    if bias is not None:
+        out += bias
+    return out.reshape(*x.shape[:-1], weight.shape[0])
+
+
+_linear = Op(
+    _linear_forward,
+    (
+        lambda g, y, x, weight, bias=None: (g.reshape(-1, g.shape[-1]) @ weight).reshape(x.shape),
+        lambda g, y, x, weight, bias=None: g.reshape(-1, g.shape[-1]).swapaxes(0, 1) @ x.reshape(-1, x.shape[-1]),
+        lambda g, y, x, weight, bias=None: g.reshape(-1, g.shape[-1]).sum(axis=0),
+    ),
+    name="linear",
+    formula="x·Wᵀ + b",
+    gradient="g·W, gᵀ·x, Σ g",
+    latex=(r"x W^\top + b", r"\bar x = g W,\; \bar W = g^\top x,\; \bar b = \textstyle\sum g"),
+    samples=[call((2, 3), (4, 3), (4,)), call((2, 2, 3), (4, 3), None), call((3,), (4, 3), (4,))],
+)
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out)."""
+    if np.ndim(weight) != 2 or np.ndim(x) < 1 or np.shape(x)[-1] != np.shape(weight)[1]:
+        raise ValueError(
+            f"linear: x of shape {np.shape(x)} and weight of shape {np.shape(weight)} do not fit; "
+            "x must be (…, in) and weight (out, in)"
+        )
+    if bias is not None and np.shape(bias) != np.shape(weight)[:1]:
+        raise ValueError(f"linear: bias of shape {np.shape(bias)} for weight of shape {np.shape(weight)}; it is (out,)")
+    return _linear(x, weight, bias)
+
+
+def _einsum_rule(g: Any, y: Any, residual: None, *xs: Any, spec: str) -> list[Any]:
+    """For each operand, the sum over all others, with the output's indices now among the inputs."""
+    inputs, output = spec.split("->")
+    terms, spare = inputs.split(","), iter(c for c in string.ascii_letters if c not in spec)
+    grads = []
+    for i, term in enumerate(terms):
+        others = [t for j, t in enumerate(terms) if j != i]
+        arrays = [g, *(x for j, x in enumerate(xs) if j != i)]
+        labels, target = [output, *others], ""
+        for axis, letter in enumerate(term):
+            n = xs[i].shape[axis]
+            if letter in target:  # a diagonal: off it the gradient is 0
+                fresh = next(spare)
+                labels, arrays, target = [*labels, letter + fresh], [*arrays, np.eye(n, dtype=g.dtype)], target + fresh
+                continue
+            if not any(letter in label for label in labels):  # summed over here alone: spread g along it
+                labels, arrays = [*labels, letter], [*arrays, np.ones(n, g.dtype)]
+            target += letter
+        grads.append(_einsum(*arrays, spec=f"{','.join(labels)}->{target}"))
+    return grads
+
+
+_einsum = Op(
+    lambda *xs, spec: np.einsum(spec, *xs, optimize=len(xs) > 2),
+    _einsum_rule,
+    name="einsum",
+    formula="Σ a·b over shared indices",
+    gradient="einsum of g and the others",
+    latex=(r"\textstyle\sum_{jk} a_{ij} b_{jk}", r"\bar a_{ij} = \textstyle\sum_k g_{ik} b_{jk}"),
+    samples=[
+        call((2, 3), (3, 4), spec="ij,jk->ik"), call((3, 3), spec="ii->"), call((3, 3), spec="ii->i"),
+        call((2, 3), spec="ij->j"), call((2, 3), (4,), spec="ij,k->ik"), call((2, 3), (3, 2), (2,), spec="ij,jk,k->i"),
+    ],
+)  # fmt: skip
+
+
+def einsum(subscripts: str, *operands: Any) -> Any:
+    """Sum products over the indices that are not in the output, as `np.einsum` does; `...` included.
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> a, b = sm.Tensor(np.ones((2, 3))), sm.Tensor(np.ones((3, 4)))
+    >>> sm.einsum("ij,jk->ik", a, b).shape
+    (2, 4)
+    """
+    return _einsum(*operands, spec=_explicit(subscripts, [np.ndim(x) for x in operands]))
+
+
+def _explicit(subscripts: str, ndims: list[int]) -> str:
+    """Write the output indices and the axes behind `...` out."""
+    inputs, arrow, output = subscripts.replace(" ", "").partition("->")
+    terms = inputs.split(",")
+    if len(terms) != len(ndims):
+        raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(ndims)} are given")
+    free = [c for c in string.ascii_letters if c not in subscripts]
+    rest = [n - len(t.replace("...", "")) if "..." in t else 0 for t, n in zip(terms, ndims, strict=True)]
+    if any(n < 0 for n in rest):
+        raise ValueError(f"einsum: {subscripts!r} names more indices than an operand has axes ({ndims})")
+    hidden = "".join(free[: max(rest)])
+    if not arrow:
+        once = sorted(c for c in set(inputs) - set(",.") if inputs.count(c) == 1)
+        output = ("..." if "..." in inputs else "") + "".join(once)
+    terms = [t.replace("...", hidden[len(hidden) - n :]) for t, n in zip(terms, rest, strict=True)]
+    return f"{','.join(terms)}->{output.replace('...', hidden)}"
+
+
+FUNCTIONS[np.einsum] = einsum
+attach(__matmul__=lambda a, b: matmul(a, b), __rmatmul__=lambda a, b: matmul(b, a))

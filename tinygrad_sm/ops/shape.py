@@ -1,0 +1,251 @@
+"""Ops that move numbers without changing them: their gradients move back the same way."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..op import Op
+from ..tensor import FUNCTIONS, Tensor, attach
+from .reduction import normalize_axis
+from .sample import call
+
+_reshape = Op(
+    lambda x, shape: np.reshape(x, shape),
+    (lambda g, y, x, shape: g.reshape(x.shape),),
+    name="reshape",
+    formula="reshape x",
+    gradient="g, reshaped back",
+    latex=(r"\mathrm{reshape}(x)", r"\mathrm{reshape}(g)"),
+    samples=[call((2, 3), shape=(3, 2)), call((2, 3), shape=(-1,)), call((), shape=(1, 1))],
+)
+_transpose = Op(
+    lambda x, axes: np.transpose(x, axes),
+    (lambda g, y, x, axes: np.transpose(g, tuple(np.argsort(axes))),),
+    name="transpose",
+    formula="xᵀ",
+    gradient="gᵀ",
+    latex=(r"x^\top", r"g^\top"),
+    samples=[call((2, 3), axes=(1, 0)), call((2, 3, 4), axes=(1, 2, 0))],
+)
+_broadcast_to = Op(
+    lambda x, shape: np.broadcast_to(x, shape),
+    (lambda g, y, x, shape: g,),  # the engine sums over the stretched axes
+    name="broadcast_to",
+    formula="x, stretched",
+    gradient="Σ g over the stretched axes",
+    latex=(r"x\,\mathbf 1^\top", r"\textstyle\sum g"),
+    samples=[call((3,), shape=(2, 3)), call((2, 1), shape=(4, 2, 3)), call((), shape=(2,))],
+)
+_flip = Op(
+    lambda x, axis: np.flip(x, axis),
+    (lambda g, y, x, axis: np.flip(g, axis),),
+    name="flip",
+    formula="x, reversed",
+    gradient="g, reversed",
+    latex=(r"y_i = x_{n-i}", r"g_{n-i}"),
+    samples=[call((2, 3), axis=1), call((2, 3), axis=(0, 1))],
+)
+_tril = Op(
+    lambda x, k=0: np.tril(x, k),
+    (lambda g, y, x, k=0: np.tril(g, k),),
+    name="tril",
+    formula="lower triangle of x",
+    gradient="lower triangle of g",
+    latex=(r"x_{ij}[j \le i + k]", r"g_{ij}[j \le i + k]"),
+    samples=[call((3, 3)), call((2, 3, 4), k=1)],
+)
+_triu = Op(
+    lambda x, k=0: np.triu(x, k),
+    (lambda g, y, x, k=0: np.triu(g, k),),
+    name="triu",
+    formula="upper triangle of x",
+    gradient="upper triangle of g",
+    latex=(r"x_{ij}[j \ge i + k]", r"g_{ij}[j \ge i + k]"),
+    samples=[call((3, 3)), call((2, 3, 4), k=1)],
+)
+_astype = Op(
+    lambda x, dtype: x.astype(dtype),
+    (lambda g, y, x, dtype: g,),  # the engine brings it to the dtype of x
+    name="astype",
+    formula="x as another dtype",
+    gradient="g as the dtype of x",
+    latex=(r"x", r"g"),
+    samples=[call((2, 3), dtype=np.float64)],
+)
+_pad = Op(
+    lambda x, widths, value: np.pad(x, widths, constant_values=value),
+    (lambda g, y, x, widths, value: g[tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape, strict=True))],),
+    name="pad",
+    formula="x with a border",
+    gradient="g without the border",
+    latex=(r"\mathrm{pad}(x)", r"g_{\mathrm{inside}}"),
+    samples=[call((2, 3), widths=((1, 0), (0, 2)), value=0.5)],
+)
+
+
+def _concatenate_rule(g: Any, y: Any, residual: None, *xs: Any, axis: int) -> list[Any]:
+    parts, start = [], 0
+    for x in xs:
+        index = [slice(None)] * g.ndim
+        index[axis] = slice(start, start := start + x.shape[axis])
+        parts.append(g[tuple(index)])
+    return parts
+
+
+_concatenate = Op(
+    lambda *xs, axis: np.concatenate(xs, axis=axis),
+    _concatenate_rule,
+    name="concatenate",
+    formula="[a, b, …]",
+    gradient="g, cut into the parts",
+    latex=(r"[a, b, \dots]", r"\bar a = g_{:n},\; \bar b = g_{n:}"),
+    samples=[call((2, 3), (1, 3), axis=0), call((2, 1), (2, 3), (2, 2), axis=-1)],
+)
+
+
+def reshape(x: Any, *shape: Any) -> Any:
+    """Return the same elements in another shape; one length may be −1.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.Tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, -1).shape
+    (2, 2)
+    """
+    return _reshape(x, shape=shape[0] if len(shape) == 1 else shape)
+
+
+def ravel(x: Any) -> Any:
+    """Return the same elements along one axis."""
+    return _reshape(x, shape=(-1,))
+
+
+def transpose(x: Any, *axes: Any) -> Any:
+    """Permute the axes: reversed by default, else in the order given, as `np.transpose` does.
+
+    PyTorch's `x.transpose(1, 2)`, which exchanges two axes, is `x.swapaxes(1, 2)` here.
+    """
+    order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+    if not order:
+        order = tuple(range(x.ndim))[::-1]
+    if len(order) != x.ndim:
+        hint = f"; to exchange two axes use swapaxes{tuple(order)}" if len(order) == 2 else ""
+        raise ValueError(f"transpose: {len(order)} axes given for a tensor with {x.ndim}{hint}")
+    return _transpose(x, axes=tuple(a % x.ndim for a in order))
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """Exchange two axes."""
+    i, j = normalize_axis((axis1,), x.ndim, "swapaxes") + normalize_axis((axis2,), x.ndim, "swapaxes")
+    axes = list(range(x.ndim))
+    axes[i], axes[j] = j, i
+    return _transpose(x, axes=tuple(axes))
+
+
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Move axes to other positions; the others keep their order."""
+    sources = normalize_axis(source, x.ndim, "moveaxis")
+    axes = [i for i in range(x.ndim) if i not in sources]
+    for to, a in sorted(zip(normalize_axis(destination, x.ndim, "moveaxis"), sources, strict=True)):
+        axes.insert(to, a)
+    return _transpose(x, axes=tuple(axes))
+
+
+def expand_dims(x: Any, axis: Any) -> Any:
+    """Insert an axis of length 1 at each position of `axis`."""
+    count = len(axis) if isinstance(axis, tuple) else 1
+    axes = normalize_axis(axis, x.ndim + count, "expand_dims")
+    lengths = iter(x.shape)
+    return _reshape(x, shape=tuple(1 if i in axes else next(lengths) for i in range(x.ndim + count)))
+
+
+def squeeze(x: Any, axis: Any = None) -> Any:
+    """Remove axes of length 1: all, or those named."""
+    if axis is None:
+        axes = tuple(i for i, n in enumerate(x.shape) if n == 1)
+    else:
+        axes = normalize_axis(axis, x.ndim, "squeeze")
+        if any(x.shape[i] != 1 for i in axes):
+            raise ValueError(f"squeeze: axis {axis} of shape {x.shape} is not of length 1")
+    return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
+
+
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """Stretch axes of length 1, and add axes in front, to reach `shape`."""
+    return _broadcast_to(x, shape=shape)
+
+
+def flip(x: Any, axis: Any = None) -> Any:
+    """Reverse the order of the elements along the axes (all by default)."""
+    return _flip(x, axis=axis)
+
+
+def tril(x: Any, k: int = 0) -> Any:
+    """Set what is above the k-th diagonal of the last two axes to zero."""
+    return _tril(x, k=k)
+
+
+def triu(x: Any, k: int = 0) -> Any:
+    """Set what is below the k-th diagonal of the last two axes to zero."""
+    return _triu(x, k=k)
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """Convert to another dtype; the gradient comes back in the old one. To integers or bools, none does."""
+    if isinstance(x, Tensor) and np.dtype(dtype).kind != "f":
+        return Tensor(x.data.astype(dtype))
+    return _astype(x, dtype=dtype)
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: float = 0.0) -> Any:
+    """Add a border of constants: `pad_width` is (before, after) per axis, as in `np.pad`."""
+    if mode != "constant":
+        raise ValueError(f"pad: only mode='constant' has a gradient here, not {mode!r}")
+    widths = np.broadcast_to(pad_width, (x.ndim, 2))
+    return _pad(x, widths=tuple((int(a), int(b)) for a, b in widths), value=constant_values)
+
+
+def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """Join tensors along an axis that they have.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.concatenate([sm.Tensor([1.0]), sm.Tensor([2.0, 3.0])])
+    Tensor([1., 2., 3.])
+    """
+    if not len(tensors):
+        raise ValueError("concatenate: needs at least one tensor")
+    return _concatenate(*tensors, axis=axis)
+
+
+def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+    """Join tensors of one shape along a new axis."""
+    tensors = list(tensors)
+    if len({np.shape(t) for t in tensors}) > 1:
+        raise ValueError(f"stack: the shapes differ: {[np.shape(t) for t in tensors]}")
+    return concatenate([expand_dims(t if isinstance(t, Tensor) else np.asarray(t), axis) for t in tensors], axis)
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`."""
+    (axis,) = normalize_axis((axis,), x.ndim, "split")
+    n = x.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        if n % indices_or_sections:
+            raise ValueError(f"split: axis {axis} of length {n} does not divide into {indices_or_sections} equal parts")
+        indices_or_sections = range(0, n, n // indices_or_sections)[1:] if n else []
+    cuts = [0, *(int(i) for i in indices_or_sections), n]
+    before = (slice(None),) * axis
+    return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(cuts)]
+
+
+for _f in (
+    reshape, transpose, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, flip, tril, triu, pad,
+    concatenate, stack, split,
+):  # fmt: skip
+    FUNCTIONS[getattr(np, _f.__name__)] = _f
+FUNCTIONS[np.ravel] = ravel
+attach(reshape=reshape, transpose=transpose, swapaxes=swapaxes, squeeze=squeeze, astype=astype, ravel=ravel)
+attach(flatten=ravel, T=property(transpose))
+FUNCTIONS.update({np.shape: lambda x: x.shape, np.ndim: lambda x: x.ndim, np.size: lambda x: x.size})

@@ -1,0 +1,268 @@
+"""Tensor: an array, its gradient, and how it was made.
+
+A Tensor *is* the node of the computation graph. It remembers the op that made it, the arguments of
+that op and the arrays that the op saw. No tensor points to what was made from it, so the graph has
+no reference cycle: when the last name of a loss goes, the whole graph is freed at once.
+
+This file knows no op. Operators (`a + b`) and methods (`t.exp()`) are attached by `ops/`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .op import Op
+
+Array = np.ndarray[Any, Any]
+
+UFUNCS: dict[Any, Op] = {}  # NumPy's ufunc -> our op, so that np.exp(tensor) differentiates
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # NumPy's function -> ours, the same for np.sum(tensor)
+
+_creation = itertools.count()  # creation order is a topological order: arguments come before results
+_default_dtype = np.dtype(np.float32)
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """Choose the dtype that lists and Python scalars of floats become; arrays keep theirs.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.Tensor([1.0]).dtype
+    dtype('float32')
+    """
+    global _default_dtype
+    dtype = np.dtype(dtype)
+    if dtype.kind != "f":
+        raise TypeError(f"set_default_dtype takes a floating dtype, such as np.float64; got {dtype}")
+    _default_dtype = dtype
+
+
+def as_array(data: Any, dtype: Any = None) -> Array:
+    """Return `data` as an array of floats, integers or bools; without a copy where it is one already."""
+    if isinstance(data, Tensor):
+        data = data.data
+    elif isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+        raise TypeError("a list of Tensors has no data of its own: join them with sm.stack or sm.concatenate")
+    array = np.asarray(data, dtype)
+    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+        array = array.astype(_default_dtype)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a Tensor holds real numbers or bools, not dtype {array.dtype} (from {type(data).__name__})")
+    return array
+
+
+class Handle(NamedTuple):
+    """What `register_hook` returns: call `.remove()` to take the hook away."""
+
+    remove: Callable[[], None]
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was computed.
+
+    An array is used as it is, without a copy; lists and scalars of floats become float32 (`set_default_dtype`).
+    With `requires_grad`, `backward` computes the gradient with respect to this tensor into `.grad`. `name` is
+    for pictures and messages.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    Tensor([2., 4., 6.])
+    """
+
+    # What it is:            data, requires_grad, grad, name
+    # How it was made:       op(*args, **kwargs); `raw` holds the arrays that stood in `args` then,
+    #                        `need` tells which of them want a gradient, `residual` is what the
+    #                        forward pass of a fused op leaves for its backward pass
+    # Where it stands:       order (creation order), scope (the modules around it)
+    # What backward does:    hooks, retains
+    __slots__ = (
+        "__weakref__", "args", "data", "grad", "hooks", "kwargs", "name", "need", "op", "order",
+        "raw", "requires_grad", "residual", "retains", "scope",
+    )  # fmt: skip
+
+    data: Array
+    requires_grad: bool
+    order: int
+    retains: bool
+    grad: Tensor | None
+    name: str | None
+    op: Op | None
+    args: tuple[Any, ...]
+    raw: list[Any]
+    need: list[bool]
+    kwargs: dict[str, Any]
+    residual: list[Any]
+    scope: tuple[str, ...]
+    hooks: list[Callable[[Tensor], Any]] | None
+
+    def __init__(self, data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
+        array = as_array(data, dtype)
+        if requires_grad and array.dtype.kind != "f":
+            raise TypeError(
+                f"only floats have gradients; this tensor has dtype {array.dtype}. "
+                "Write 1.0 instead of 1, or pass dtype=np.float32"
+            )
+        _fill(self, array, requires_grad)
+        self.name = name
+
+    # -- the array ---------------------------------------------------------------------------
+    shape = property(lambda self: self.data.shape, doc="Tuple of the sizes of the axes.")
+    ndim = property(lambda self: self.data.ndim, doc="Number of axes.")
+    size = property(lambda self: self.data.size, doc="Number of elements.")
+    dtype = property(lambda self: self.data.dtype, doc="NumPy dtype of the elements.")
+    is_leaf = property(lambda self: self.op is None, doc="True if no recorded op made this tensor.")
+
+    def numpy(self) -> Array:
+        """Return the array itself, without a copy."""
+        return self.data
+
+    def item(self) -> Any:
+        """Return the only element as a Python number."""
+        if self.data.size != 1:
+            raise ValueError(f"item() is for tensors of one element; this one has shape {self.shape}. Use .tolist()")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """Return the elements as (nested) Python lists."""
+        return self.data.tolist()
+
+    def detach(self) -> Tensor:
+        """Return a tensor with the same array and no history: gradients stop here."""
+        return Tensor(self.data)
+
+    # -- the gradient ------------------------------------------------------------------------
+    def retain_grad(self) -> None:
+        """Make `backward` keep the gradient of this inner tensor in `.grad`, as it does for leaves."""
+        if not self.requires_grad:
+            raise ValueError("retain_grad: this tensor requires no gradient, so there will be none to keep")
+        self.retains = True
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
+        """Call `hook(gradient)` when the gradient of this tensor is complete; what it returns replaces it.
+
+        >>> import tinygrad_sm as sm
+        >>> x = sm.Tensor([1.0, -2.0], requires_grad=True)
+        >>> handle = x.register_hook(lambda g: g * 10)
+        >>> (x * 3.0).sum().backward()
+        >>> x.grad
+        Tensor([30., 30.])
+        """
+        if not self.requires_grad:
+            raise ValueError("register_hook: this tensor requires no gradient, so the hook would never be called")
+        hooks = self.hooks = self.hooks or []
+        hooks.append(hook)
+        return Handle(lambda: hooks.remove(hook))
+
+    # -- Python's protocols ------------------------------------------------------------------
+    __hash__ = object.__hash__  # by identity, although == compares elementwise
+
+    def __repr__(self) -> str:
+        notes = []
+        if self.dtype != _default_dtype and self.dtype not in (np.dtype(np.int64), np.dtype(bool)):
+            notes.append(f"dtype={self.dtype}")
+        if self.op is not None:
+            notes.append(f"op={self.op.name}")
+        elif self.requires_grad:
+            notes.append("requires_grad=True")
+        if self.name is not None:
+            notes.append(f"name={self.name!r}")
+        return f"Tensor({', '.join([np.array2string(self.data, prefix='Tensor(', separator=', '), *notes])})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("len() of a tensor without axes; .size is 1")
+        return int(self.shape[0])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth of shape {self.shape} is ambiguous: use .data.any() or .data.all()")
+        return bool(self.data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only integers index; this tensor has dtype {self.dtype}")
+        return int(self.item())
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "a Tensor is not changed in place, since its value may be part of a graph: "
+            "use sm.where(mask, value, tensor), or write to tensor.data before you compute with it"
+        )
+
+    # -- NumPy's protocols -------------------------------------------------------------------
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy or (dtype is not None and dtype != self.dtype):
+            return self.data.astype(dtype or self.dtype)
+        return self.data
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        op = UFUNCS.get(ufunc)
+        if op is None or method != "__call__" or kwargs:
+            detail = f".{method}" if method != "__call__" else f" with {', '.join(kwargs)}=" if kwargs else ""
+            raise TypeError(
+                f"np.{ufunc.__name__}{detail} has no gradient rule for Tensors. Use the ops of sm and "
+                f"sm.functional, or np.{ufunc.__name__}(t.data) if no gradient has to flow"
+            )
+        return op(*inputs)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        ours = FUNCTIONS.get(function)
+        if ours is None:
+            name = f"np.{function.__name__}"
+            raise TypeError(
+                f"{name} has no gradient rule for Tensors. Use the ops of sm and sm.functional, "
+                f"or {name}(t.data) if no gradient has to flow"
+            )
+        return ours(*args, **kwargs)
+
+    if TYPE_CHECKING:  # attached by ops/ and autograd.py; these lines tell type checkers that they exist
+
+        def _attached(self, *args: Any, **kwargs: Any) -> Tensor: ...
+
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _attached
+        __pow__ = __rpow__ = __matmul__ = __rmatmul__ = __neg__ = __abs__ = __getitem__ = _attached
+        __lt__ = __le__ = __gt__ = __ge__ = _attached
+        exp = log = log1p = expm1 = sqrt = abs = sin = cos = tanh = sigmoid = relu = clip = astype = _attached
+        sum = mean = var = std = max = min = prod = cumsum = logsumexp = softmax = log_softmax = _attached
+        reshape = transpose = swapaxes = squeeze = ravel = flatten = _attached
+        T: Tensor
+        backward: Callable[..., None]
+        argmax: Callable[..., Any]
+        argmin: Callable[..., Any]
+
+
+def attach(**methods: Any) -> None:
+    """Give Tensor methods and operators; `ops/` calls this, so that the class itself imports no op."""
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
+
+
+def _fill(tensor: Tensor, array: Array, requires_grad: bool) -> Tensor:
+    """Give a new tensor its slots, as a leaf."""
+    tensor.data, tensor.requires_grad, tensor.order = array, requires_grad, next(_creation)
+    tensor.grad = tensor.name = tensor.op = tensor.hooks = None
+    tensor.args, tensor.scope, tensor.retains = (), (), False
+    return tensor
+
+
+def wrap(out: Any) -> Tensor:
+    """Make a tensor of what an op computed, which needs no checks; `op.py` adds how it was made."""
+    return _fill(Tensor.__new__(Tensor), out if type(out) is np.ndarray else np.asarray(out), False)
