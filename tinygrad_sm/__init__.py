@@ -8,8 +8,8 @@
 """
 
 from . import functional
-from .autograd import grad
-from .derivatives import hessian, hvp, jacobian, jvp, vjp
+
+from .derivatives import grad, hessian, hvp, jacobian, jvp, vjp
 from .functional import (
     broadcast_to, clip, concatenate, cross_entropy, einsum, flip, gelu, log_softmax, logit, logsumexp, matmul,
     moveaxis, nll_loss, pad, relu, sigmoid, silu, softmax, split, stack, take_along_axis, tanh, tril, triu, where,

@@ -1,8 +1,8 @@
 """The backward pass.
 
 `sweep` is the whole of reverse-mode differentiation: it visits what made the outputs, newest first,
-and hands each tensor's gradient on to its arguments. `backward`, `grad`, the derivatives of
-`derivatives.py` and every picture of a gradient are loops over it.
+and hands each tensor's gradient on to its arguments. `backward`, the derivatives of `derivatives.py` and every
+picture of a gradient are loops over it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ def sweep(
             yield t, g, ()
             continue
         for hook in t.hooks or ():
-            g = _replaced(hook(g if create_graph else Tensor(g)), g, create_graph)
+            new = hook(g if create_graph else Tensor(np.asarray(g)))
+            g = g if new is None else start(t, new, create_graph, f"a hook's replacement, {hook!r}")
         if t.op is None:
             yield t, g, ()
             continue
@@ -111,17 +112,7 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
     return share if share.dtype == a.dtype else share.astype(a.dtype)
 
 
-def _replaced(new: Any, g: Cotangent, create_graph: bool) -> Cotangent:
-    """Return what a hook put in place of the gradient `g`, or `g` if it returned nothing."""
-    if new is None:
-        return g
-    if np.shape(new) != g.shape:
-        raise ValueError(f"a hook returned a gradient of shape {np.shape(new)} in place of one of shape {g.shape}")
-    new = new if isinstance(new, Tensor) else Tensor(new)
-    return new if create_graph else new.data.astype(g.dtype, copy=False)
-
-
-def _seed(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cotangent:
+def start(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cotangent:
     """Check one output and the gradient to start from, which is 1 for a scalar."""
     if not isinstance(output, Tensor):
         raise TypeError(f"{caller} differentiates Tensors, not {type(output).__name__}")
@@ -132,8 +123,8 @@ def _seed(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cot
         )
     if gradient is None and output.size != 1:
         raise ValueError(
-            f"{caller} of a tensor of shape {output.shape}: only a scalar has one gradient. "
-            "Reduce it first, for example with .sum() or .mean(), or pass the gradient to start from"
+            f"{caller} of shape {output.shape}: only a scalar has one gradient. Reduce it first, for example with "
+            ".sum() or .mean(), or pass the gradient to start from"
         )
     gradient = np.ones(output.shape, output.dtype) if gradient is None else gradient
     if np.shape(gradient) != output.shape:
@@ -148,9 +139,8 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
     """Compute the gradient with respect to every leaf that this tensor came from, and add it to their `.grad`.
 
     A tensor that is not a scalar needs the `gradient` to start from, of its shape. With `create_graph` the
-    pass itself is recorded. Calling it twice adds twice, as one wants for micro-batches; `.grad = None` (or
-    `zero_grad()` of a module or optimiser) starts anew. The graph stays until the last name of it goes.
-    Raises ValueError if nothing requires a gradient, or for a missing or misshapen `gradient`.
+    pass itself is recorded. Calling it twice adds twice, as one wants for micro-batches; `.grad = None` or
+    `zero_grad()` starts anew. Raises ValueError if nothing requires a gradient, or for a misshapen `gradient`.
 
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor(3.0, requires_grad=True)
@@ -158,7 +148,7 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
     >>> w.grad
     Tensor(6.)
     """
-    seed = _seed(tensor, gradient, create_graph, "backward()")
+    seed = start(tensor, gradient, create_graph, "backward()")
     given = {id(seed), id(gradient)}  # buffers that a leaf must not share: the caller's, and other leaves'
     for t, g, _ in sweep({tensor: seed}, create_graph=create_graph):
         if t.op is None or t.retains:
@@ -176,57 +166,6 @@ def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
             g = np.asarray(g)
             t.grad = Tensor(g.copy() if t.op is not None or g.base is not None or id(g) in given else g)
             given.add(id(g))
-
-
-def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
-    """Return the tensors through which a gradient flows on its way from `seeds` to `inputs`."""
-    wanted = set(inputs)
-    for t in reversed(ancestors(seeds)):
-        if t.op is not None and any(n and a in wanted for a, n in zip(t.args, t.need, strict=True)):
-            wanted.add(t)
-    return wanted
-
-
-def as_tuple(x: Any) -> tuple[Any, ...]:
-    """Return a sequence as a tuple, and anything else as a tuple of one."""
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
-
-
-def grad(
-    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False
-) -> tuple[Tensor, ...]:
-    """Return the gradient of `outputs` (one tensor, or several, added) for each of `inputs`; touch no `.grad`.
-
-    `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
-    differentiated again; `allow_unused` gives None for an input that the outputs don't depend on, where a
-    ValueError is the default. Raises as `backward` does.
-
-    >>> import tinygrad_sm as sm
-    >>> x = sm.Tensor(2.0, requires_grad=True)
-    >>> (slope,) = sm.grad(x**3, x, create_graph=True)
-    >>> slope.item(), sm.grad(slope, x)[0].item()
-    (12.0, 12.0)
-    """
-    outputs, inputs = as_tuple(outputs), as_tuple(inputs)
-    starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
-    if len(starts) != len(outputs):
-        raise ValueError(f"grad: {len(outputs)} outputs, but {len(starts)} grad_outputs")
-    for i, x in enumerate(inputs):
-        if not isinstance(x, Tensor) or not x.requires_grad:
-            what = "requires no gradient" if isinstance(x, Tensor) else f"is a {type(x).__name__}, not a Tensor"
-            raise ValueError(f"grad: input {i} {what}")
-    seeds: dict[Tensor, Cotangent] = {}
-    for y, start in zip(outputs, starts, strict=True):
-        g = _seed(y, start, create_graph, "grad")
-        seeds[y] = seeds[y] + g if y in seeds else g
-    found: dict[Tensor, Any] = dict.fromkeys(inputs)
-    for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
-        if t in found:
-            found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
-    missing = [i for i, x in enumerate(inputs) if found[x] is None]
-    if missing and not allow_unused:
-        raise ValueError(f"grad: the outputs don't depend on input(s) {missing}; allow_unused=True gives None for them")
-    return tuple(found[x] for x in inputs)
 
 
 attach(backward=backward)

@@ -1,15 +1,66 @@
-"""Derivatives made of the backward pass: vjp, jvp, jacobian, hessian, hvp."""
+"""Derivatives made of the backward pass: grad, vjp, jvp, jacobian, hessian, hvp."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 
-from .autograd import as_tuple, grad
+from .autograd import Cotangent, ancestors, sweep
 from .op import enable_grad
 from .tensor import Tensor
+
+
+def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
+    """Return the tensors through which a gradient flows on its way from `seeds` to `inputs`."""
+    wanted = set(inputs)
+    for t in reversed(ancestors(seeds)):
+        if t.op is not None and any(n and a in wanted for a, n in zip(t.args, t.need, strict=True)):
+            wanted.add(t)
+    return wanted
+
+
+def as_tuple(x: Any) -> tuple[Any, ...]:
+    """Return a sequence as a tuple, and anything else as a tuple of one."""
+    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+
+
+def grad(
+    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False
+) -> tuple[Tensor, ...]:
+    """Return the gradient of `outputs` (one tensor, or several, added) for each of `inputs`; touch no `.grad`.
+
+    `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
+    differentiated again; `allow_unused` gives None for an input that the outputs don't depend on, where a
+    ValueError is the default. Raises as `backward` does.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor(2.0, requires_grad=True)
+    >>> (slope,) = sm.grad(x**3, x, create_graph=True)
+    >>> slope.item(), sm.grad(slope, x)[0].item()
+    (12.0, 12.0)
+    """
+    outputs, inputs = as_tuple(outputs), as_tuple(inputs)
+    starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
+    if len(starts) != len(outputs):
+        raise ValueError(f"grad: {len(outputs)} outputs, but {len(starts)} grad_outputs")
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor) or not x.requires_grad:
+            what = "requires no gradient" if isinstance(x, Tensor) else f"is a {type(x).__name__}, not a Tensor"
+            raise ValueError(f"grad: input {i} {what}")
+    seeds: dict[Tensor, Cotangent] = {}
+    for y, first in zip(outputs, starts, strict=True):
+        g = start(y, first, create_graph, "grad")
+        seeds[y] = seeds[y] + g if y in seeds else g
+    found: dict[Tensor, Any] = dict.fromkeys(inputs)
+    for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
+        if t in found:
+            found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
+    missing = [i for i, x in enumerate(inputs) if found[x] is None]
+    if missing and not allow_unused:
+        raise ValueError(f"grad: the outputs don't depend on input(s) {missing}; allow_unused=True gives None for them")
+    return tuple(found[x] for x in inputs)
 
 
 def _fresh(x: Any) -> Tensor:

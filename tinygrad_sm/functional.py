@@ -33,7 +33,7 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, *, rng: np.random.Gen
 
     >>> import numpy as np, tinygrad_sm as sm
     >>> sm.functional.dropout(sm.Tensor([1.0, 1.0, 1.0]), 0.5, rng=np.random.default_rng(1))
-    Tensor([2., 2., 0.])
+    Tensor([0., 2., 2.])
     """
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), not {p}")

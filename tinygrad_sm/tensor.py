@@ -4,12 +4,13 @@ A Tensor *is* the node of the computation graph. It remembers the op that made i
 that op and the arrays that the op saw. No tensor points to what was made from it, so the graph has
 no reference cycle: when the last name of a loss goes, the whole graph is freed at once.
 
-This file knows no op. Operators (`a + b`) and methods (`t.exp()`) are attached by `ops/`.
+This file knows no op: operators (`a + b`) and methods (`t.exp()`) are attached by `ops/`.
 """
 
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +29,7 @@ _default_dtype = np.dtype(np.float32)
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """Choose the dtype that lists and Python scalars of floats become; arrays keep theirs.
-
-    >>> import tinygrad_sm as sm
-    >>> sm.Tensor([1.0]).dtype
-    dtype('float32')
-    """
+    """Choose the dtype that lists and Python scalars of floats become (float32 at first); arrays keep theirs."""
     global _default_dtype
     dtype = np.dtype(dtype)
     if dtype.kind != "f":
@@ -65,8 +61,7 @@ class Tensor:
     """An n-dimensional array that remembers how it was computed.
 
     An array is used as it is, without a copy; lists and scalars of floats become float32 (`set_default_dtype`).
-    With `requires_grad`, `backward` computes the gradient with respect to this tensor into `.grad`. `name` is
-    for pictures and messages.
+    With `requires_grad`, `backward` adds this tensor's gradient to `.grad`. `name` is for pictures and messages.
 
     >>> import tinygrad_sm as sm
     >>> x = sm.Tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -75,39 +70,30 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    # What it is:            data, requires_grad, grad, name
-    # How it was made:       op(*args, **kwargs); `raw` holds the arrays that stood in `args` then,
-    #                        `need` tells which of them want a gradient, `residual` is what the
-    #                        forward pass of a fused op leaves for its backward pass
-    # Where it stands:       order (creation order), scope (the modules around it)
-    # What backward does:    hooks, retains
     __slots__ = (
         "__weakref__", "args", "data", "grad", "hooks", "kwargs", "name", "need", "op", "order",
         "raw", "requires_grad", "residual", "retains", "scope",
     )  # fmt: skip
 
     data: Array
-    requires_grad: bool
-    order: int
-    retains: bool
     grad: Tensor | None
+    requires_grad: bool
     name: str | None
-    op: Op | None
+    op: Op | None  # how it was made: op(*args, **kwargs); None for a leaf
     args: tuple[Any, ...]
-    raw: list[Any]
-    need: list[bool]
     kwargs: dict[str, Any]
-    residual: list[Any]
-    scope: tuple[str, ...]
+    raw: list[Any]  # the arrays that stood in `args` then
+    need: list[bool]  # which of them want a gradient
+    residual: list[Any]  # what the forward pass of a fused op leaves for its backward pass
+    order: int  # the place in the order of creation
+    scope: tuple[str, ...]  # the modules around it
     hooks: list[Callable[[Tensor], Any]] | None
+    retains: bool  # whether backward keeps the gradient of an inner tensor
 
     def __init__(self, data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
         array = as_array(data, dtype)
         if requires_grad and array.dtype.kind != "f":
-            raise TypeError(
-                f"only floats have gradients; this tensor has dtype {array.dtype}. "
-                "Write 1.0 instead of 1, or pass dtype=np.float32"
-            )
+            raise TypeError(f"only floats have gradients, not {array.dtype}: write 1.0 for 1, or pass dtype=np.float32")
         _fill(self, array, requires_grad)
         self.name = name
 
@@ -125,7 +111,7 @@ class Tensor:
     def item(self) -> Any:
         """Return the only element as a Python number."""
         if self.data.size != 1:
-            raise ValueError(f"item() is for tensors of one element; this one has shape {self.shape}. Use .tolist()")
+            raise ValueError(f"item() is for tensors of one element, not of shape {self.shape}; use .tolist()")
         return self.data.item()
 
     def tolist(self) -> Any:
@@ -144,15 +130,7 @@ class Tensor:
         self.retains = True
 
     def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
-        """Call `hook(gradient)` when the gradient of this tensor is complete; what it returns replaces it.
-
-        >>> import tinygrad_sm as sm
-        >>> x = sm.Tensor([1.0, -2.0], requires_grad=True)
-        >>> handle = x.register_hook(lambda g: g * 10)
-        >>> (x * 3.0).sum().backward()
-        >>> x.grad
-        Tensor([30., 30.])
-        """
+        """Call `hook(gradient)` when the gradient of this tensor is complete; what it returns replaces it."""
         if not self.requires_grad:
             raise ValueError("register_hook: this tensor requires no gradient, so the hook would never be called")
         hooks = self.hooks = self.hooks or []
@@ -178,9 +156,7 @@ class Tensor:
         return format(self.item(), spec) if spec else repr(self)
 
     def __len__(self) -> int:
-        if self.ndim == 0:
-            raise TypeError("len() of a tensor without axes; .size is 1")
-        return int(self.shape[0])
+        return len(self.data)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -197,9 +173,7 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
-        if self.dtype.kind not in "iu":
-            raise TypeError(f"only integers index; this tensor has dtype {self.dtype}")
-        return int(self.item())
+        return operator.index(self.item())
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -216,24 +190,15 @@ class Tensor:
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         op = UFUNCS.get(ufunc)
         if op is None or method != "__call__" or kwargs:
-            detail = f".{method}" if method != "__call__" else f" with {', '.join(kwargs)}=" if kwargs else ""
-            raise TypeError(
-                f"np.{ufunc.__name__}{detail} has no gradient rule for Tensors. Use the ops of sm and "
-                f"sm.functional, or np.{ufunc.__name__}(t.data) if no gradient has to flow"
-            )
+            raise _no_rule(ufunc, f".{method}" if method != "__call__" else "".join(f" with {k}=" for k in kwargs))
         return op(*inputs)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        ours = FUNCTIONS.get(function)
-        if ours is None:
-            name = f"np.{function.__name__}"
-            raise TypeError(
-                f"{name} has no gradient rule for Tensors. Use the ops of sm and sm.functional, "
-                f"or {name}(t.data) if no gradient has to flow"
-            )
-        return ours(*args, **kwargs)
+        if function not in FUNCTIONS:
+            raise _no_rule(function)
+        return FUNCTIONS[function](*args, **kwargs)
 
-    if TYPE_CHECKING:  # attached by ops/ and autograd.py; these lines tell type checkers that they exist
+    if TYPE_CHECKING:  # attached by ops/ and autograd.py
 
         def _attached(self, *args: Any, **kwargs: Any) -> Tensor: ...
 
@@ -247,6 +212,14 @@ class Tensor:
         backward: Callable[..., None]
         argmax: Callable[..., Any]
         argmin: Callable[..., Any]
+
+
+def _no_rule(function: Any, detail: str = "") -> TypeError:
+    name = f"np.{function.__name__}"
+    return TypeError(
+        f"{name}{detail} has no gradient rule for Tensors: use the ops of tinygrad_sm and tinygrad_sm.functional, "
+        f"or {name}(t.data) if no gradient has to flow"
+    )
 
 
 def attach(**methods: Any) -> None:

@@ -1,0 +1,83 @@
+"""The command `tinygrad-sm`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import __version__, training
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tinygrad-sm", description="A small autograd engine on NumPy, with softmax at its centre."
+    )
+    parser.add_argument("--version", action="version", version=f"tinygrad_sm {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train a character Transformer from scratch on real text",
+        description="Train nn.TransformerLM character by character on the text that Python ships with (or --text), "
+        "and write the curve, the weights, the metrics and the graph of one block into runs/NAME/.",
+    )
+    train.add_argument("--name", default=None, help="folder of the run in runs/ (default: demo, long or compare)")
+    train.add_argument("--text", metavar="FILE", help="train on this text file instead")
+    train.add_argument("--no-scale", dest="scaled", action="store_false", help="do not divide the scores by √d_k")
+    train.add_argument("--compare", action="store_true", help="train with and without √d_k, and draw both")
+    train.add_argument(
+        "--init", choices=("unit", "gpt2"),
+        help="unit: q and k of variance 1 and one head (default of --compare); gpt2: small weights (default otherwise)",
+    )  # fmt: skip
+    train.add_argument("--long", action="store_true", help="a larger model for about ten minutes")
+    train.add_argument("--resume", action="store_true", help="go on from the saved state, with the same numbers")
+    shape = train.add_argument_group("size of the model and of the run")
+    for name, kind, text in (
+        ("steps", int, "training steps"),
+        ("seed", int, "of the split, the weights and the batches"),
+        ("batch-size", int, "windows of text per step"),
+        ("context", int, "characters the model sees"),
+        ("d-model", int, "width"),
+        ("n-heads", int, "heads per block"),
+        ("n-layers", int, "blocks"),
+        ("lr", float, "largest learning rate"),
+        ("dropout", float, "share of activations dropped in training"),
+        ("eval-every", int, "steps between evaluations"),
+    ):
+        shape.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
+    train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
+    return parser
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Lay what the user said over the preset that fits."""
+    options = dict(training.DEFAULT)
+    if args.long:
+        options |= training.LONG
+    if (args.init or ("unit" if args.compare else "gpt2")) == "unit":
+        options |= training.UNIT
+    said = {name: getattr(args, name) for name in options if getattr(args, name) is not None}
+    for name, value in said.items():
+        if name not in ("text", "seed", "scaled", "init", "lr", "dropout") and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
+    return options | said
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    args = _parser().parse_args(argv)
+    name = args.name or ("compare" if args.compare else "long" if args.long else "demo")
+    try:
+        job = training.compare if args.compare else training.train
+        job(args.runs / name, _options(args), resume=args.resume)
+    except KeyboardInterrupt:
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"tinygrad-sm: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

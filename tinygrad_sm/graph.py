@@ -1,0 +1,368 @@
+"""Graph: a snapshot of what made a tensor, with every value and every gradient.
+
+All pictures and checks read this one thing. Its backward pass is private: no `.grad` is touched, and the
+residuals that fused ops keep for the real backward pass stay where they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from .autograd import _seed, as_tuple, sweep
+from .op import Op
+from .tensor import Array, Tensor
+
+Role = Literal["input", "parameter", "constant", "op", "loss"]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A tensor of the graph, or an array that stood among the arguments of an op."""
+
+    id: str  # "n7": numbered in creation order
+    role: Role
+    name: str | None  # the user's; else the attribute that holds a parameter, or the argument that an array was
+    op: str | None
+    label: str  # the op with the plain numbers among its arguments, "mul 2"; the role of a leaf
+    options: str  # keyword arguments of the op that are not at their defaults, "axis=1"
+    formula: str  # of the op, as the registry has it
+    gradient: str  # the formula of its backward rule
+    scope: tuple[str, ...]  # the modules around it; a parameter stands where it is first used
+    requires_grad: bool
+    value: Array = field(repr=False)  # the array that the op saw: no copy
+    grad: Array | None = field(repr=False)  # None: no gradient reached it, which differs from zeros
+
+    shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
+    dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """One use of a node as an argument; `a + a` has two edges from `a`."""
+
+    id: str  # "e_n6_n7"; a second one between the same nodes is "e_n6_n7_2"
+    source: str
+    target: str
+    position: int  # which argument of the target's op
+    share: Array | None = field(repr=False)  # the gradient that came back along this edge
+
+
+class Graph:
+    """What made one tensor, or several: nodes and edges in creation order.
+
+    Gradients are there if there is a scalar to start from, or a `gradient` to start with. The edges that leave
+    a node carry the shares of its gradient, which add up to it. Arrays are not copied; no Tensor is kept alive.
+
+    Parameters
+    ----------
+    outputs : Tensor, or sequence of Tensors
+        Where the graph ends.
+    gradient : array_like, or a sequence with one for each output, optional
+        The gradient to start from; None is 1 for a scalar, and starts nothing at other outputs.
+
+    Raises
+    ------
+    TypeError
+        If an output is not a Tensor.
+    ValueError
+        If there is no output; if a `gradient` has the wrong shape, or its output requires none.
+
+    Examples
+    --------
+    >>> import tinygrad_sm as sm
+    >>> from tinygrad_sm.graph import Graph
+    >>> w = sm.Tensor([1.0, 2.0], requires_grad=True, name="w")
+    >>> graph = Graph((w * w * 3).sum())
+    >>> [(node.id, node.role, node.label) for node in graph]
+    [('n0', 'parameter', 'parameter'), ('n1', 'op', 'mul'), ('n2', 'op', 'mul 3'), ('n3', 'loss', 'sum')]
+    >>> graph["n0"].grad.tolist(), w.grad
+    ([6.0, 12.0], None)
+    """
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    roots: tuple[Node, ...]  # the nodes of the outputs
+    has_gradients: bool  # False: there was nothing to start the backward pass from
+
+    def __init__(self, outputs: Tensor | Sequence[Tensor], gradient: Any = None) -> None:
+        roots = as_tuple(outputs)
+        if not roots:
+            raise ValueError("Graph: there is no tensor to start from")
+        for root in roots:
+            if not isinstance(root, Tensor):
+                raise TypeError(f"Graph shows what made Tensors; got a {type(root).__name__}")
+        tensors = _history(roots)
+        gradients, shares = _differentiate(roots, gradient)
+        uses = _first_uses(tensors)
+        ends = {id(root) for root in roots}
+        scoped = any(t.scope for t in tensors if t.op is None)
+
+        nodes: dict[int, Node] = {}  # by id() of the tensor or array, which `tensors` keeps alive meanwhile
+        edges: list[Edge] = []
+        for t in tensors:
+            for i, a in enumerate(t.args):
+                if isinstance(a, np.ndarray) and id(a) not in nodes:  # an array comes before its first use
+                    nodes[id(a)] = _array_node(f"n{len(nodes)}", a, t.op, i)
+            make = _leaf_node if t.op is None else _op_node
+            role = _leaf_role(t, scoped) if t.op is None else "loss" if id(t) in ends and t.size == 1 else "op"
+            nodes[id(t)] = make(f"n{len(nodes)}", role, t, gradients.get(id(t)), uses.get(id(t)))
+            edges += _edges_into(t, nodes, shares.get(id(t), ()))
+        self.nodes, self.edges = tuple(nodes.values()), tuple(edges)
+        self.roots = tuple(nodes[id(root)] for root in roots)
+        self.has_gradients = bool(gradients)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __repr__(self) -> str:
+        ends = ", ".join(root.name or root.label for root in self.roots[:3]) + ", …" * (len(self.roots) > 3)
+        return f"<Graph of {ends}: {len(self.nodes)} nodes, {len(self.edges)} edges>"
+
+    def __getitem__(self, id: str) -> Node:
+        try:
+            return self._by_id[id]
+        except (KeyError, TypeError):
+            raise KeyError(
+                f"no node {id!r}: ids are 'n0' to 'n{len(self.nodes) - 1}'; find() takes names and ops"
+            ) from None
+
+    def find(self, text: str | None = None, *, role: Role | None = None, scope: str | None = None) -> list[Node]:
+        """Return the nodes whose name or op is `text`, which have this `role`, and stand in a module `scope`.
+
+        `scope` is a label of a module, such as "attn: MultiHeadAttention", or its part before the colon.
+
+        >>> import tinygrad_sm as sm
+        >>> from tinygrad_sm.graph import Graph
+        >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
+        >>> [node.id for node in Graph(x.exp().sum()).find("exp")]
+        ['n1']
+        """
+        return [
+            node
+            for node in self.nodes
+            if (text is None or text in (node.name, node.op))
+            and (role is None or role == node.role)
+            and (scope is None or any(scope in (label, label.partition(":")[0]) for label in node.scope))
+        ]
+
+    def edges_into(self, node: Node) -> list[Edge]:
+        """Return the edges that bring a node its arguments, in their order."""
+        return self._into.get(node.id, [])
+
+    def edges_from(self, node: Node) -> list[Edge]:
+        """Return the edges that lead to what used a node; their shares add up to its gradient."""
+        return self._from.get(node.id, [])
+
+    def first_nonfinite(self) -> dict[str, list[str]]:
+        """Return where NaN and inf start: node id -> ["value"], ["grad"] or both; empty if all is finite.
+
+        A value starts it if all arguments were finite; a gradient, if those of all users were.
+
+        >>> import tinygrad_sm as sm
+        >>> from tinygrad_sm.graph import Graph
+        >>> x = sm.Tensor([0.0, 1.0], requires_grad=True)
+        >>> with np.errstate(divide="ignore"):
+        ...     graph = Graph(x.log().sum())
+        >>> {graph[id].label: what for id, what in graph.first_nonfinite().items()}
+        {'parameter': ['grad'], 'log': ['value']}
+        """
+        bad_value = {n.id for n in self.nodes if not is_finite(n.value)}
+        bad_grad = {n.id for n in self.nodes if not is_finite(n.grad)}
+        found: dict[str, list[str]] = {}
+        for n in self.nodes:
+            if n.id in bad_value and not any(e.source in bad_value for e in self.edges_into(n)):
+                found.setdefault(n.id, []).append("value")
+            if n.id in bad_grad and not any(e.target in bad_grad for e in self.edges_from(n)):
+                found.setdefault(n.id, []).append("grad")
+        return found
+
+    @cached_property
+    def _by_id(self) -> dict[str, Node]:
+        return {node.id: node for node in self.nodes}
+
+    @cached_property
+    def _into(self) -> dict[str, list[Edge]]:
+        return _grouped(self.edges, "target")
+
+    @cached_property
+    def _from(self) -> dict[str, list[Edge]]:
+        return _grouped(self.edges, "source")
+
+
+def is_finite(array: Array | None) -> bool:
+    """Tell whether an array holds neither NaN nor inf; true for None."""
+    return array is None or bool(np.isfinite(array).all())
+
+
+def rms(array: Array) -> float:
+    """Return the root mean square, √(Σ x²/n), of an array of any dtype; its squares neither overflow nor vanish.
+
+    >>> rms(np.array([3e30, 4e30], np.float32)) / 1e30 > 3.5
+    True
+    """
+    if not array.size:
+        return 0.0
+    peak = float(np.abs(array).max()) if array.dtype.kind != "b" else 1.0
+    if not 0 < peak < np.inf:
+        return peak
+    return peak * float(np.sqrt(np.mean(np.square(array / peak), dtype=np.float64)))
+
+
+def _grouped(edges: Sequence[Edge], end: str) -> dict[str, list[Edge]]:
+    groups: dict[str, list[Edge]] = {}
+    for edge in edges:
+        groups.setdefault(getattr(edge, end), []).append(edge)
+    return groups
+
+
+# -- reading tensors ----------------------------------------------------------------------------
+
+
+def _history(roots: Sequence[Tensor]) -> list[Tensor]:
+    """Return all Tensors that `roots` came from, with and without gradient, oldest first."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for a in stack.pop().args:
+            if isinstance(a, Tensor) and a not in seen:
+                seen.add(a)
+                stack.append(a)
+    return sorted(seen, key=lambda t: t.order)
+
+
+def _differentiate(roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Array], dict[int, Sequence[Any]]]:
+    """Return each tensor's gradient, and what it gave its arguments, by id() of the tensor."""
+    starts = gradient if isinstance(gradient, (tuple, list)) and len(roots) > 1 else (gradient,)
+    if gradient is None:
+        starts = (None,) * len(roots)
+    if len(starts) != len(roots):
+        raise ValueError(f"Graph: {len(roots)} outputs, but {len(starts)} gradients to start from")
+    seeds: dict[Tensor, Array] = {}
+    for root, start in zip(roots, starts, strict=True):
+        if start is not None or (root.requires_grad and root.size == 1):
+            seeds[root] = _seed(root, start, False, "Graph")
+    gradients, shares = {}, {}
+    with np.errstate(all="ignore"):  # where NaN and inf come from is what the snapshot shows
+        for t, g, back in sweep(seeds, consume=False):
+            gradients[id(t)], shares[id(t)] = np.asarray(g), back
+    return gradients, shares
+
+
+def _first_uses(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, int]]:
+    """Return which op used a tensor first, and as which argument, by id() of the tensor."""
+    uses: dict[int, tuple[Tensor, int]] = {}
+    for t in tensors:
+        for i, a in enumerate(t.args):
+            if isinstance(a, Tensor):
+                uses.setdefault(id(a), (t, i))
+    return uses
+
+
+def _leaf_role(t: Tensor, scoped: bool) -> Role:
+    """Tell what a leaf is; `scoped` means that the graph has leaves that belong to modules."""
+    if t.scope or (t.requires_grad and not scoped):
+        return "parameter"
+    return "input" if t.dtype.kind == "f" else "constant"
+
+
+def _seen(t: Tensor, use: tuple[Tensor, int] | None) -> Array:
+    """Return the array that the first op to use `t` saw, also if `t.data` has been replaced since."""
+    return t.data if use is None else np.asarray(use[0].raw[use[1]])
+
+
+def _leaf_node(id: str, role: Role, t: Tensor, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
+    scope = use[0].scope if use and role == "parameter" else ()
+    return Node(id, role, t.name, None, role, "", "", "", scope, t.requires_grad, _seen(t, use), grad)
+
+
+def _op_node(id: str, role: Role, t: Tensor, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
+    assert t.op is not None
+    value, op = _seen(t, use), t.op
+    return Node(
+        id, role, t.name, op.name, _label(t), _options(t), op.formula, op.gradient, t.scope, t.requires_grad, value, grad
+    )  # fmt: skip
+
+
+def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:
+    names = _signature(op)[0][: position + 1] if op else ()
+    name = names[position] if position < len(names) and len(names[position]) > 2 else None  # "target", but not "b"
+    return Node(id, "constant", name, None, "constant", "", "", "", (), False, array, None)
+
+
+def _edges_into(t: Tensor, nodes: dict[int, Node], shares: Sequence[Any]) -> list[Edge]:
+    edges: list[Edge] = []
+    for i, a in enumerate(t.args):
+        if isinstance(a, (Tensor, np.ndarray)):
+            source, target = nodes[id(a)].id, nodes[id(t)].id
+            again = sum(edge.source == source for edge in edges)
+            ident = f"e_{source}_{target}" + (f"_{again + 1}" if again else "")
+            edges.append(Edge(ident, source, target, i, shares[i] if i < len(shares) else None))
+    return edges
+
+
+# -- saying how an op was called ----------------------------------------------------------------
+
+
+@cache
+def _signature(op: Op) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the names of the positional arguments of an op, and its defaults; nothing for NumPy's ufuncs."""
+    try:
+        parameters = [] if isinstance(op.forward, np.ufunc) else inspect.signature(op.forward).parameters.values()
+    except (TypeError, ValueError):
+        parameters = []
+    names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+    return names, {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _label(t: Tensor) -> str:
+    """Return the name of the op with the numbers among its arguments: "mul 2" is x·2, and "2 div" is 2 / x."""
+    assert t.op is not None
+    before, after, seen = [], [], False
+    for a in t.args:
+        if isinstance(a, (Tensor, np.ndarray)):
+            seen = True
+        elif a is not None:
+            (after if seen else before).append(brief(a))
+    return " ".join([*before, t.op.name, *after])
+
+
+def _options(t: Tensor) -> str:
+    assert t.op is not None
+    defaults = _signature(t.op)[1] if t.kwargs else {}
+    plain = (bool, int, float, str, type(None))
+    said = {k: v for k, v in t.kwargs.items() if not (isinstance(v, plain) and k in defaults and v == defaults[k])}
+    return ", ".join(f"{k}={brief(v)}" for k, v in said.items())
+
+
+def brief(value: Any, depth: int = 2) -> str:
+    """Write an argument in a few characters; arrays by dtype and shape, long sequences by their beginning.
+
+    >>> brief((0, slice(None, 3), np.zeros((4, 5)), 0.123456))
+    '(0, :3, float64(4, 5), 0.1235)'
+    """
+    if isinstance(value, (np.ndarray, Tensor)):
+        return f"{value.dtype}{value.shape}"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}"
+    if isinstance(value, str):
+        return value if len(value) <= 24 else value[:21] + "..."
+    if isinstance(value, slice):
+        ends = [value.start, value.stop] + [value.step] * (value.step is not None)
+        return ":".join("" if end is None else brief(end, 0) for end in ends)
+    if value is Ellipsis:
+        return "..."
+    if isinstance(value, (tuple, list)):
+        shown = [brief(item, depth - 1) for item in value[:6]] if depth else []
+        text = ", ".join(shown + ["..."] * (len(shown) < len(value)))
+        return f"({text}{',' if len(value) == 1 else ''})" if isinstance(value, tuple) else f"[{text}]"
+    if isinstance(value, (np.dtype, type)):
+        return np.dtype(value).name if isinstance(value, np.dtype) else value.__name__
+    return str(value) if isinstance(value, (bool, int, np.integer, np.bool_, type(None))) else type(value).__name__

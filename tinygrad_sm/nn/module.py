@@ -1,0 +1,137 @@
+"""Module: a function with parameters, found by walking attributes. Nothing has to be registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..io import check_names
+from ..op import MODE
+from ..tensor import Array, Tensor
+
+
+class Module:
+    """Base class of layers and models: assign Tensors and other Modules as attributes, and write `forward`.
+
+    Every leaf Tensor found in attributes, lists, tuples and dicts is a parameter, except behind names that
+    start with an underscore. Other state (arrays, numbers) is yours alone.
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> class Scale(sm.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = sm.Tensor(np.ones(2, np.float32), requires_grad=True)
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> [name for name, p in Scale().named_parameters()]
+    ['factor']
+    """
+
+    training = True
+    _label: str | None = None  # "name: Class", once this module is an attribute of another
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; subclasses write this, users call the module itself."""
+        raise TypeError(f"{type(self).__name__} has no forward method")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`, with the module's name put on what is recorded inside (for pictures and messages)."""
+        mode = MODE.get()
+        token = MODE.set(mode._replace(scope=(*mode.scope, self._label or type(self).__name__)))
+        try:
+            return self.forward(*args, **kwargs)
+        finally:
+            MODE.reset(token)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if not name.startswith("_"):
+            for path, item in _walk(name, value):
+                if isinstance(item, Module):
+                    item.__dict__["_label"] = f"{path}: {type(item).__name__}"
+                elif not item.scope:
+                    item.scope = (type(self).__name__,)  # a leaf with an owner: a parameter
+                    item.name = item.name or path
+
+    def _members(self, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in vars(self).items():
+            if not name.startswith("_"):
+                yield from _walk(f"{prefix}.{name}" if prefix else name, value)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Yield (path, module) for this module (path "") and all inside it, each once."""
+        seen, stack = set(), [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield path, module
+                stack += [(p, m) for p, m in module._members(path) if isinstance(m, Module)][::-1]
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield (path, tensor) for every parameter; one that is shared appears once, under its first path."""
+        seen = set()
+        for path, module in self.named_modules():
+            for name, item in module._members(path):
+                if isinstance(item, Tensor) and id(item) not in seen:
+                    seen.add(id(item))
+                    yield name, item
+
+    def parameters(self) -> list[Tensor]:
+        """Return all parameters, each once."""
+        return [p for _, p in self.named_parameters()]
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the arrays of all parameters by path."""
+        return {name: p.data for name, p in self.named_parameters()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put arrays in place of the parameters' own; names and shapes must match, and nothing is changed if not.
+
+        Raises
+        ------
+        ValueError
+            That lists every missing name, unexpected name and wrong shape.
+        """
+        own = dict(self.named_parameters())
+        arrays = {name: np.asarray(a) for name, a in state.items()}
+        check_names({name: p.shape for name, p in own.items()}, arrays, type(self).__name__)
+        for name, p in own.items():
+            p.data = arrays[name].astype(p.dtype)
+
+    def train(self, mode: bool = True) -> Module:
+        """Switch this module and all inside it to training (dropout works), or with False to evaluation."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Switch to evaluation: `train(False)`."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for p in self.parameters():
+            p.grad = None
+
+    def __repr__(self) -> str:
+        lines = []
+        for path, module in self.named_modules():
+            own = [f"{n}{list(p.shape)}" for n, p in module._members("") if isinstance(p, Tensor)]
+            indent = "  " * (path.count(".") + 1 if path else 0)
+            lines.append(f"{indent}{module._label or type(module).__name__} {' '.join(own)}".rstrip())
+        return "\n".join(lines)
+
+
+def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield (path, item) for the Modules and leaf Tensors in a value, a list, a tuple or a dict."""
+    stack = [(path, value)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, Module) or (isinstance(value, Tensor) and value.is_leaf):
+            yield path, value
+        elif isinstance(value, (list, tuple)):
+            stack += [(f"{path}.{i}", item) for i, item in enumerate(value)][::-1]
+        elif isinstance(value, dict):
+            stack += [(f"{path}.{key}", item) for key, item in value.items()][::-1]

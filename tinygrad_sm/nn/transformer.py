@@ -1,0 +1,223 @@
+"""The mini Transformer: a pre-norm block, and a language model of such blocks with `generate`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from ..op import no_grad
+from ..random import default_rng
+from ..tensor import Array, Tensor
+from .attention import Cache, MultiHeadAttention
+from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, Rng, Sequential, normal
+from .module import Module
+
+
+class TransformerBlock(Module):
+    """Attention, then a two-layer network, each on normalized input and added to what came in (pre-norm).
+
+    x + attn(ln1(x)), then x + mlp(ln2(x)); `d_ff` is the width between (4·d_model by default), `scaled` the
+    √d_k toggle.
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> sm.nn.TransformerBlock(8, 2)(sm.Tensor(np.ones((1, 3, 8), np.float32))).shape
+    (1, 3, 8)
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, d_ff: int | None = None, causal: bool = True, scaled: bool = True,
+        dropout: float = 0.0, rng: Rng = None,
+    ) -> None:  # fmt: skip
+        d_ff = 4 * d_model if d_ff is None else d_ff
+        self.ln1 = LayerNorm(d_model)
+        self.attn = MultiHeadAttention(d_model, n_heads, causal=causal, scaled=scaled, dropout=dropout, rng=rng)
+        self.ln2 = LayerNorm(d_model)
+        self.mlp = Sequential(Linear(d_model, d_ff, rng=rng), GELU(), Linear(d_ff, d_model, rng=rng))
+        self.drop = Dropout(dropout)
+
+    def forward(self, x: Any, mask: Any = None, *, cache: Cache | None = None) -> Any:
+        """Return the block's output, (B, T, d_model) as x."""
+        x = x + self.drop(self.attn(self.ln1(x), mask, cache=cache))
+        return x + self.drop(self.mlp(self.ln2(x)))
+
+
+class TransformerLM(Module):
+    """A language model in the manner of GPT-2: tokens (B, T) to the logits of each next token (B, T, vocab_size).
+
+    Parameters
+    ----------
+    vocab_size, d_model, n_heads, n_layers : int
+        Number of tokens, width, heads per block, blocks.
+    context : int
+        The longest input.
+    scaled : bool
+        The √d_k toggle, down to the scores of every head.
+    dropout : float
+        In attention and after each part of a block.
+    init : {"gpt2", "unit"}
+        "gpt2": all weights normal with standard deviation 0.02, those that write to the residual stream
+        divided by √(2·n_layers), biases 0. "unit": as that, but with query and key weights of standard deviation
+        1/√d_model, so that the entries of q and k have variance 1, as the argument for √d_k assumes.
+
+    Notes
+    -----
+    The output layer shares its weight with the embedding (Press and Wolf 2017).
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> _ = sm.manual_seed(0)
+    >>> lm = sm.nn.TransformerLM(11, d_model=8, n_heads=2, n_layers=1, context=5)
+    >>> lm(np.array([[1, 2, 3]])).shape
+    (1, 3, 11)
+    >>> lm.generate([1, 2], max_new_tokens=4, rng=np.random.default_rng(0)).shape
+    (6,)
+    """
+
+    def __init__(
+        self, vocab_size: int, *, d_model: int, n_heads: int, n_layers: int, context: int, scaled: bool = True,
+        dropout: float = 0.0, init: str = "gpt2", rng: Rng = None,
+    ) -> None:  # fmt: skip
+        if init not in ("gpt2", "unit"):
+            raise ValueError(f"TransformerLM: init must be 'gpt2' or 'unit', not {init!r}")
+        self.vocab_size, self.context = vocab_size, context
+        self.tokens = Embedding(vocab_size, d_model, rng=rng)
+        self.positions = Embedding(context, d_model, rng=rng)
+        self.drop = Dropout(dropout)
+        self.blocks = [
+            TransformerBlock(d_model, n_heads, scaled=scaled, dropout=dropout, rng=rng) for _ in range(n_layers)
+        ]
+        self.ln = LayerNorm(d_model)
+        self._initialize(init, d_model, rng)
+
+    def _initialize(self, init: str, d_model: int, rng: Rng) -> None:
+        for name, p in self.named_parameters():
+            into_residual = name.endswith(("proj.weight", "mlp.layers.2.weight"))
+            if p.ndim == 2:
+                p.data = normal(p.shape, 0.02 / math.sqrt(2 * len(self.blocks)) if into_residual else 0.02, rng).data
+            elif name.endswith("bias"):
+                p.data = np.zeros_like(p.data)
+        if init == "unit":
+            for block in self.blocks:
+                query_key = normal((2 * d_model, d_model), 1 / math.sqrt(d_model), rng).data
+                weight = block.attn.qkv.weight
+                weight.data = np.concatenate([query_key, weight.data[2 * d_model :]])
+
+    def forward(self, tokens: Any, *, caches: list[Cache] | None = None) -> Any:
+        """Return the logits (B, T, vocab_size); with `caches`, `tokens` are the new ones only."""
+        return F.linear(self.hidden(tokens, caches=caches), self.tokens.weight)
+
+    def hidden(self, tokens: Any, *, caches: list[Cache] | None = None) -> Any:
+        """Return the normalized output of the last block (B, T, d_model)."""
+        tokens = tokens.data if isinstance(tokens, Tensor) else np.asarray(tokens)
+        start = caches[0].length if caches else 0
+        if tokens.ndim != 2 or start + tokens.shape[1] > self.context:
+            raise ValueError(
+                f"TransformerLM: tokens must be (batch, time ≤ {self.context}), not {tokens.shape}"
+                + (f" after {start}" if start else "")
+            )
+        x = self.tokens(tokens) + self.positions(np.arange(start, start + tokens.shape[1]))  # (B, T, d_model)
+        x = self.drop(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache=caches[i] if caches else None)
+        return self.ln(x)
+
+    def attention_weights(self, tokens: Any) -> list[Array]:
+        """Return the attention weights (B, H, T, T) of each block for `tokens` (B, T)."""
+        found = []
+        with no_grad():
+            x = self.tokens(tokens) + self.positions(np.arange(np.shape(tokens)[1]))
+            for block in self.blocks:
+                found.append(block.attn(block.ln1(x), return_weights=True)[1].data)
+                x = block(x)
+        return found
+
+    def generate(
+        self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
+        top_p: float | None = None, rng: Rng = None,
+    ) -> Array:  # fmt: skip
+        """Continue a prompt, sampling one token after the other; see `stream` for the parameters.
+
+        Returns
+        -------
+        ndarray of int, (T + max_new_tokens,), or (B, …) for a batch of prompts (B, T)
+        """
+        steps = list(self.stream(prompt, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, rng=rng))
+        prompt = np.asarray(prompt)
+        new = np.stack(steps, axis=-1) if steps else np.empty((*prompt.shape[:-1], 0), prompt.dtype)
+        return np.concatenate([prompt, new.reshape(*prompt.shape[:-1], -1)], axis=-1)
+
+    def stream(
+        self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
+        top_p: float | None = None, rng: Rng = None,
+    ) -> Iterator[Array]:  # fmt: skip
+        """Yield the tokens that continue a prompt (T,) or a batch (B, T), one step at a time: (B,) each.
+
+        Parameters
+        ----------
+        prompt : array_like of int
+            What comes before. Beyond `context`, the earliest tokens are forgotten.
+        max_new_tokens : int
+            Number of tokens to add.
+        temperature : float
+            Above 1 more surprising, below 1 less; 0 always takes the likeliest.
+        top_k : int, optional
+            Sample among the k likeliest only.
+        top_p : float in (0, 1], optional
+            Sample among the fewest tokens whose probabilities sum to p or more.
+        rng : numpy.random.Generator, optional
+            Default that of `manual_seed`.
+        """
+        tokens = np.atleast_2d(np.asarray(prompt))
+        if tokens.ndim != 2 or not tokens.shape[1] or tokens.dtype.kind not in "iu":
+            raise ValueError(f"generate: the prompt must be integers (T,) or (B, T) with T ≥ 1, not {np.shape(prompt)}")
+        was_training = self.training
+        self.eval()
+        try:
+            caches: list[Cache] = []
+            for _ in range(max_new_tokens):
+                if not caches or caches[0].length == self.context:
+                    # Full: keep the later half, whose positions start anew, and go on from there.
+                    caches = [Cache(self.context) for _ in self.blocks]
+                    new = tokens[:, -(self.context if tokens.shape[1] < self.context else max(1, self.context // 2)) :]
+                with no_grad():
+                    logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
+                new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
+                tokens = np.concatenate([tokens, new], axis=1)
+                yield new[:, 0]
+        finally:
+            self.train(was_training)
+
+
+def sample(
+    logits: Array, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, rng: Rng = None
+) -> Array:
+    """Draw one class for each row of logits (B, V), by temperature, top-k and top-p (nucleus) sampling.
+
+    >>> import numpy as np
+    >>> sample(np.array([[0.0, 5.0, 1.0]]), temperature=0)
+    array([1])
+    """
+    if temperature < 0 or math.isnan(temperature):
+        raise ValueError(f"generate: temperature must be 0 or more, not {temperature}")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"generate: top_k must be 1 or more, not {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"generate: top_p must be in (0, 1], not {top_p}")
+    if temperature == 0:
+        return logits.argmax(axis=-1)
+    order = np.argsort(-logits, axis=-1, kind="stable")  # likeliest first
+    p = F.softmax(np.take_along_axis(logits, order, -1).astype(np.float64), temperature=temperature)
+    if top_k is not None:
+        p[:, top_k:] = 0
+    if top_p is not None:
+        total = p.sum(axis=-1, keepdims=True)
+        p[np.cumsum(p, axis=-1) - p >= top_p * total] = 0  # those before it have reached p already
+    cumulative = np.cumsum(p, axis=-1)
+    u = default_rng(rng).random(len(p))[:, None] * cumulative[:, -1:]
+    rank = (cumulative <= u).sum(axis=-1)  # u < the last sum, so this is in range, and p[rank] > 0
+    return np.take_along_axis(order, rank[:, None], -1)[:, 0]

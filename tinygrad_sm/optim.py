@@ -1,0 +1,301 @@
+"""Optimisers with PyTorch's formulas and parameter groups, learning-rate schedules, gradient clipping.
+
+A step puts a *new* array into `p.data`, and leaves the old one, which a graph may still hold, as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .io import check_names
+from .tensor import Array, Tensor
+
+
+class Optimizer:
+    """Base of the optimisers: parameter groups, and their state by name.
+
+    `params` is a sequence of Tensors, or of dicts with "params" and options of their own (parameter groups).
+    """
+
+    buffers: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
+
+    def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
+        groups = list(params)
+        if not groups:
+            raise ValueError(f"{type(self).__name__}: no parameters given")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.groups: list[dict[str, Any]] = []
+        seen: set[int] = set()
+        for group in groups:
+            unknown = group.keys() - defaults.keys() - {"params"}
+            if unknown:
+                raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)} in a parameter group")
+            members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            for p in members:
+                if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
+                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor with requires_grad=True")
+                if id(p) in seen:
+                    raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
+                seen.add(id(p))
+            self.groups.append({**defaults, **group, "params": members})
+            self._check(self.groups[-1])
+        self.steps = 0
+        self.state: dict[tuple[int, str], Array] = {}  # (number of the parameter, buffer) -> array
+
+    def _check(self, group: dict[str, Any]) -> None:
+        for name, value in group.items():
+            low, high = (0, 1) if name in ("momentum", "betas", "dampening") else (0, math.inf)
+            for v in value if isinstance(value, tuple) else (value,):
+                if name not in ("params", "nesterov") and not (low <= v < high):
+                    raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.groups:
+            for p in group["params"]:
+                p.grad = None
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        self.steps += 1
+        number = 0
+        for group in self.groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.data = self.updated(number, p.data, p.grad.data, **group)
+                number += 1
+
+    def updated(self, number: int, p: Array, g: Array, **options: Any) -> Array:
+        """Return the new value of parameter `number`, given its value and gradient; subclasses write this."""
+        raise TypeError(f"{type(self).__name__} has no update rule")
+
+    def _numbered(self) -> dict[int, Tensor]:
+        return dict(enumerate(p for group in self.groups for p in group["params"]))
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return steps, learning rates and buffers as arrays by name, for `sm.save`."""
+        state = {"steps": np.asarray(self.steps)}
+        state |= {f"lr.{i}": np.asarray(group["lr"], np.float64) for i, group in enumerate(self.groups)}
+        return state | {f"{number}.{name}": a for (number, name), a in self.state.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned, for the same parameters in the same order."""
+        arrays = {name: np.asarray(a) for name, a in state.items()}
+        shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.groups))}}
+        possible = {f"{n}.{name}": p.shape for n, p in self._numbered().items() for name in self.buffers}
+        shapes |= {name: shape for name, shape in possible.items() if name in arrays}  # none before the first step
+        check_names(shapes, arrays, type(self).__name__)
+        self.steps = int(arrays["steps"])
+        for i, group in enumerate(self.groups):
+            group["lr"] = float(arrays[f"lr.{i}"])
+        numbers = {f"{n}.{name}": (n, name) for n in self._numbered() for name in self.buffers}
+        self.state = {key: arrays[name].copy() for name, key in numbers.items() if name in arrays}
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: p ← p − lr·d, with momentum b ← μ·b + (1 − dampening)·(g + wd·p), d = b.
+
+    With `nesterov`, d = (g + wd·p) + μ·b.
+
+    >>> import tinygrad_sm as sm
+    >>> w = sm.Tensor([1.0], requires_grad=True)
+    >>> optimizer = sm.optim.SGD([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w
+    Tensor([0.8], requires_grad=True)
+    """
+
+    buffers = ("momentum",)
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False,
+    ) -> None:  # fmt: skip
+        if nesterov and (momentum == 0 or dampening != 0):
+            raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
+        super().__init__(
+            params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
+        )
+
+    def updated(
+        self, number: int, p: Array, g: Array, *, lr: float, momentum: float, dampening: float,
+        weight_decay: float, nesterov: bool, **_: Any,
+    ) -> Array:  # fmt: skip
+        """Return p − lr·d."""
+        d = g + weight_decay * p if weight_decay else g
+        if momentum:
+            b = self.state.get((number, "momentum"))
+            b = d.copy() if b is None else momentum * b + (1 - dampening) * d
+            self.state[number, "momentum"] = b
+            d = d + momentum * b if nesterov else b
+        return p - lr * d
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2014): p ← p − lr·m̂/(√v̂ + ε), with weight decay added to the gradient.
+
+    m ← β₁·m + (1 − β₁)·g and v ← β₂·v + (1 − β₂)·g²; m̂ and v̂ are divided by 1 − βᵗ, since both start at 0.
+
+    >>> import tinygrad_sm as sm
+    >>> w = sm.Tensor([1.0], requires_grad=True)
+    >>> optimizer = sm.optim.Adam([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> print(f"{w.item():.3f}")
+    0.900
+    """
+
+    buffers = ("m", "v", "t")
+    decoupled = False  # whether weight decay acts on p itself, not through the gradient
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def updated(
+        self, number: int, p: Array, g: Array, *, lr: float, betas: tuple[float, float], eps: float,
+        weight_decay: float, **_: Any,
+    ) -> Array:  # fmt: skip
+        """Return p − lr·m̂/(√v̂ + ε)."""
+        beta1, beta2 = betas
+        if weight_decay and not self.decoupled:
+            g = g + weight_decay * p
+        if (number, "m") not in self.state:
+            for name in ("m", "v"):
+                self.state[number, name] = np.zeros_like(p)
+            self.state[number, "t"] = np.zeros((), np.int64)
+        m, v, t = (self.state[number, name] for name in self.buffers)
+        t += 1  # not self.steps: a parameter may have had no gradient in some
+        m *= beta1
+        m += (1 - beta1) * g
+        v *= beta2
+        v += (1 - beta2) * (g * g)
+        move = np.sqrt(v)
+        move /= math.sqrt(1 - beta2 ** int(t))
+        move += eps
+        np.divide(m, move, out=move)
+        move *= -lr / (1 - beta1 ** int(t))
+        move += p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p
+        return move
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017): p ← p·(1 − lr·wd) before the step."""
+
+    decoupled = True
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 1e-2,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class Schedule:
+    """Base of the schedules: each step sets every group's learning rate to its base rate times `factor(count)`."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer, self.count = optimizer, 0
+        self.base = [group["lr"] for group in optimizer.groups]
+        self._apply()
+
+    def factor(self, count: int) -> float:
+        """Return the factor after `count` steps; subclasses write this."""
+        raise TypeError(f"{type(self).__name__} has no factor method")
+
+    def _apply(self) -> None:
+        for group, base in zip(self.optimizer.groups, self.base, strict=True):
+            group["lr"] = base * self.factor(self.count)
+
+    def step(self) -> None:
+        """Advance by one; call it after each step of the optimiser."""
+        self.count += 1
+        self._apply()
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return the count and the base rates, for `sm.save`."""
+        return {"count": np.asarray(self.count), "base": np.asarray(self.base, np.float64)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        arrays = {name: np.asarray(a) for name, a in state.items()}
+        check_names({"count": (), "base": (len(self.base),)}, arrays, type(self).__name__)
+        self.count, self.base = int(arrays["count"]), [float(b) for b in arrays["base"]]
+        self._apply()
+
+
+class CosineSchedule(Schedule):
+    """Rise linearly for `warmup` steps, then fall along a cosine to `floor` times the base rate at `total` steps.
+
+    >>> import tinygrad_sm as sm
+    >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=1.0)
+    >>> schedule = sm.optim.CosineSchedule(optimizer, total=4, warmup=2)
+    >>> rates = []
+    >>> for _ in range(5):
+    ...     rates.append(round(optimizer.groups[0]["lr"], 3))
+    ...     schedule.step()
+    >>> rates
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, optimizer: Optimizer, total: int, *, warmup: int = 0, floor: float = 0.0) -> None:
+        if not 0 <= warmup <= total or total < 1:
+            raise ValueError(f"CosineSchedule: need 0 ≤ warmup ≤ total and total ≥ 1; got {warmup} and {total}")
+        self.total, self.warmup, self.floor = total, warmup, floor
+        super().__init__(optimizer)
+
+    def factor(self, count: int) -> float:
+        """Return (count + 1)/warmup while warming up, then floor + (1 − floor)·½(1 + cos(π·progress))."""
+        if count < self.warmup:
+            return (count + 1) / self.warmup
+        progress = min((count - self.warmup) / max(self.total - self.warmup, 1), 1.0)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class StepSchedule(Schedule):
+    """Multiply the rate by `gamma` every `step_size` steps.
+
+    >>> import tinygrad_sm as sm
+    >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=1.0)
+    >>> schedule = sm.optim.StepSchedule(optimizer, step_size=2, gamma=0.1)
+    >>> for _ in range(2): schedule.step()
+    >>> optimizer.groups[0]["lr"]
+    0.1
+    """
+
+    def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
+        if step_size < 1:
+            raise ValueError(f"StepSchedule: step_size must be 1 or more, not {step_size}")
+        self.step_size, self.gamma = step_size, gamma
+        super().__init__(optimizer)
+
+    def factor(self, count: int) -> float:
+        """Return gamma to the number of whole `step_size` in `count`."""
+        return float(self.gamma ** (count // self.step_size))
+
+
+def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """Scale all gradients down so that their joint norm is at most `max_norm`; return the norm before.
+
+    >>> import tinygrad_sm as sm
+    >>> w = sm.Tensor([3.0, 4.0], requires_grad=True)
+    >>> (w * w / 2).sum().backward()
+    >>> sm.optim.clip_grad_norm_([w], 1.0)
+    5.0
+    """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must be above 0, not {max_norm}")
+    with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
+    norm = math.sqrt(math.fsum(float(np.vdot(g.data, g.data)) for _, g in with_grad))
+    scale = max_norm / (norm + 1e-6)
+    if scale < 1:
+        for p, g in with_grad:
+            p.grad = Tensor(g.data * g.dtype.type(scale))
+    return norm

@@ -1,0 +1,93 @@
+"""Figures of training runs, drawn with matplotlib (extra `[plots]`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#2662A8", "#DD6B20", "#007A5A", "#6D2A73", "#5B6472"
+STYLE = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E7EB",
+    "axes.edgecolor": GREY, "axes.titlesize": 10, "axes.titleweight": "bold", "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+def subplots(columns: int, width: float = 4.2, height: float = 3.4) -> tuple[Any, Any]:
+    """Return a figure and its axes in one row, in the style that all figures share; it needs no display."""
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('figures need matplotlib: pip install "tinygrad_sm[plots]"') from None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, columns, squeeze=False)[0]
+    return figure, axes
+
+
+def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[Any]]:
+    rows = [row for row in metrics if row.get(key) is not None]
+    return [row["step"] for row in rows], [row[key] for row in rows]
+
+
+def _label(axes: Any, title: str, y: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("step")
+    axes.set_ylabel(y)
+
+
+def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None = None) -> None:
+    """Draw one run: losses, attention entropy per layer, gradient norm per layer, all over the steps."""
+    figure, (loss, entropy, norm) = subplots(3)
+    loss.plot(*_series(metrics, "train_loss"), color=BLUE, lw=1.2, label="training")
+    loss.plot(*_series(metrics, "held_out_loss"), color=ORANGE, marker="o", ms=3, label="held out")
+    if bigram is not None:
+        loss.axhline(bigram, color=GREY, ls="--", lw=1, label=f"bigram model, {bigram:.2f}")
+    _label(loss, "Loss", "nats a character")
+    loss.legend()
+    steps, values = _series(metrics, "attention")
+    for i, (marker, row) in enumerate(zip("osv^D*xP" * 8, np.array([[a["entropy"] for a in v] for v in values]).T)):
+        entropy.plot(steps, row, marker=marker, ms=3, color=_shade(i, len(values[0])), label=f"block {i}")
+    _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
+    entropy.set_ylim(0, 1.02)
+    entropy.legend()
+    steps, values = _series(metrics, "grad_norms")
+    for i, layer in enumerate(values[0] if values else ()):
+        norm.plot(steps, [v[layer] for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
+    _label(norm, "Gradient norm by layer", "norm")
+    norm.set_yscale("log")
+    norm.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def _shade(i: int, n: int) -> Any:
+    """Return the i-th of n colours that differ in lightness too, so that grey prints can be read."""
+    import matplotlib
+
+    return matplotlib.colormaps["viridis"](0.85 * i / max(n - 1, 1))
+
+
+def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str) -> None:
+    """Draw runs over each other: held-out loss, mean attention entropy, joint gradient norm of the blocks."""
+    figure, (loss, entropy, norm) = subplots(3)
+    figure.suptitle(title, fontsize=10)
+    for (name, metrics), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+        line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
+        loss.plot(*_series(metrics, "held_out_loss"), **line)
+        steps, values = _series(metrics, "attention")
+        entropy.plot(steps, [np.mean([a["entropy"] for a in v]) for v in values], **line)
+        steps, values = _series(metrics, "grad_norms")
+        blocks = [[n**2 for layer, n in v.items() if layer.startswith("blocks")] for v in values]
+        norm.plot(steps, np.sqrt([sum(b) for b in blocks]), **line)
+    _label(loss, "Held-out loss", "nats a character")
+    _label(entropy, "Attention entropy, mean of blocks", "share of log n (1 = uniform)")
+    entropy.set_ylim(0, 1.02)
+    _label(norm, "Gradient norm of the blocks", "norm")
+    norm.set_yscale("log")
+    loss.legend()
+    figure.savefig(path, dpi=120)
