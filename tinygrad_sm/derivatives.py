@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import Cotangent, ancestors, sweep
+from .autograd import Cotangent, ancestors, start, sweep
 from .op import enable_grad
 from .tensor import Tensor
 

@@ -7,6 +7,7 @@ residuals that fused ops keep for the real backward pass stay where they are.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .autograd import _seed, as_tuple, sweep
+from .autograd import start, sweep
 from .op import Op
 from .tensor import Array, Tensor
 
@@ -91,7 +92,7 @@ class Graph:
     has_gradients: bool  # False: there was nothing to start the backward pass from
 
     def __init__(self, outputs: Tensor | Sequence[Tensor], gradient: Any = None) -> None:
-        roots = as_tuple(outputs)
+        roots = tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
         if not roots:
             raise ValueError("Graph: there is no tensor to start from")
         for root in roots:
@@ -109,9 +110,8 @@ class Graph:
             for i, a in enumerate(t.args):
                 if isinstance(a, np.ndarray) and id(a) not in nodes:  # an array comes before its first use
                     nodes[id(a)] = _array_node(f"n{len(nodes)}", a, t.op, i)
-            make = _leaf_node if t.op is None else _op_node
             role = _leaf_role(t, scoped) if t.op is None else "loss" if id(t) in ends and t.size == 1 else "op"
-            nodes[id(t)] = make(f"n{len(nodes)}", role, t, gradients.get(id(t)), uses.get(id(t)))
+            nodes[id(t)] = _tensor_node(f"n{len(nodes)}", t, role, gradients.get(id(t)), uses.get(id(t)))
             edges += _edges_into(t, nodes, shares.get(id(t), ()))
         self.nodes, self.edges = tuple(nodes.values()), tuple(edges)
         self.roots = tuple(nodes[id(root)] for root in roots)
@@ -124,7 +124,7 @@ class Graph:
         return iter(self.nodes)
 
     def __repr__(self) -> str:
-        ends = ", ".join(root.name or root.label for root in self.roots[:3]) + ", …" * (len(self.roots) > 3)
+        ends = ", ".join(str(root.name or root.label) for root in self.roots[:3]) + ", …" * (len(self.roots) > 3)
         return f"<Graph of {ends}: {len(self.nodes)} nodes, {len(self.edges)} edges>"
 
     def __getitem__(self, id: str) -> Node:
@@ -162,10 +162,10 @@ class Graph:
         """Return the edges that lead to what used a node; their shares add up to its gradient."""
         return self._from.get(node.id, [])
 
-    def first_nonfinite(self) -> dict[str, list[str]]:
-        """Return where NaN and inf start: node id -> ["value"], ["grad"] or both; empty if all is finite.
+    def first_nonfinite(self) -> dict[str, str]:
+        """Return where NaN and inf start: node id -> "value" or "grad"; empty if all is finite.
 
-        A value starts it if all arguments were finite; a gradient, if those of all users were.
+        A value starts it if all arguments were finite; a gradient, if the value and the gradients of all users were.
 
         >>> import tinygrad_sm as sm
         >>> from tinygrad_sm.graph import Graph
@@ -173,16 +173,16 @@ class Graph:
         >>> with np.errstate(divide="ignore"):
         ...     graph = Graph(x.log().sum())
         >>> {graph[id].label: what for id, what in graph.first_nonfinite().items()}
-        {'parameter': ['grad'], 'log': ['value']}
+        {'parameter': 'grad', 'log': 'value'}
         """
         bad_value = {n.id for n in self.nodes if not is_finite(n.value)}
         bad_grad = {n.id for n in self.nodes if not is_finite(n.grad)}
-        found: dict[str, list[str]] = {}
+        found = {}
         for n in self.nodes:
             if n.id in bad_value and not any(e.source in bad_value for e in self.edges_into(n)):
-                found.setdefault(n.id, []).append("value")
-            if n.id in bad_grad and not any(e.target in bad_grad for e in self.edges_from(n)):
-                found.setdefault(n.id, []).append("grad")
+                found[n.id] = "value"
+            elif n.id in bad_grad - bad_value and not any(e.target in bad_grad for e in self.edges_from(n)):
+                found[n.id] = "grad"
         return found
 
     @cached_property
@@ -211,7 +211,8 @@ def rms(array: Array) -> float:
     """
     if not array.size:
         return 0.0
-    peak = float(np.abs(array).max()) if array.dtype.kind != "b" else 1.0
+    array = array.astype(np.float64) if array.dtype.kind != "f" else array
+    peak = float(np.abs(array).max())
     if not 0 < peak < np.inf:
         return peak
     return peak * float(np.sqrt(np.mean(np.square(array / peak), dtype=np.float64)))
@@ -240,15 +241,15 @@ def _history(roots: Sequence[Tensor]) -> list[Tensor]:
 
 def _differentiate(roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Array], dict[int, Sequence[Any]]]:
     """Return each tensor's gradient, and what it gave its arguments, by id() of the tensor."""
-    starts = gradient if isinstance(gradient, (tuple, list)) and len(roots) > 1 else (gradient,)
-    if gradient is None:
-        starts = (None,) * len(roots)
-    if len(starts) != len(roots):
-        raise ValueError(f"Graph: {len(roots)} outputs, but {len(starts)} gradients to start from")
+    several = isinstance(gradient, (tuple, list)) and len(roots) > 1
+    given = gradient if several else (gradient,) if gradient is not None else (None,) * len(roots)
+    if len(given) != len(roots):
+        raise ValueError(f"Graph: {len(roots)} outputs, but {len(given)} gradients to start from")
     seeds: dict[Tensor, Array] = {}
-    for root, start in zip(roots, starts, strict=True):
-        if start is not None or (root.requires_grad and root.size == 1):
-            seeds[root] = _seed(root, start, False, "Graph")
+    for root, g in zip(roots, given, strict=True):
+        if g is not None or (root.requires_grad and root.size == 1):
+            seed = start(root, g, False, "Graph")
+            seeds[root] = seeds[root] + seed if root in seeds else seed
     gradients, shares = {}, {}
     with np.errstate(all="ignore"):  # where NaN and inf come from is what the snapshot shows
         for t, g, back in sweep(seeds, consume=False):
@@ -267,44 +268,41 @@ def _first_uses(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, int]]:
 
 
 def _leaf_role(t: Tensor, scoped: bool) -> Role:
-    """Tell what a leaf is; `scoped` means that the graph has leaves that belong to modules."""
-    if t.scope or (t.requires_grad and not scoped):
-        return "parameter"
-    return "input" if t.dtype.kind == "f" else "constant"
+    """Tell what a leaf is; `scoped` means that some leaf belongs to a module, so that others are not parameters."""
+    if t.requires_grad:
+        return "parameter" if t.scope or not scoped else "input"
+    return "input" if t.dtype.kind == "f" and not t.scope else "constant"
 
 
-def _seen(t: Tensor, use: tuple[Tensor, int] | None) -> Array:
-    """Return the array that the first op to use `t` saw, also if `t.data` has been replaced since."""
-    return t.data if use is None else np.asarray(use[0].raw[use[1]])
-
-
-def _leaf_node(id: str, role: Role, t: Tensor, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
-    scope = use[0].scope if use and role == "parameter" else ()
-    return Node(id, role, t.name, None, role, "", "", "", scope, t.requires_grad, _seen(t, use), grad)
-
-
-def _op_node(id: str, role: Role, t: Tensor, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
-    assert t.op is not None
-    value, op = _seen(t, use), t.op
+def _tensor_node(id: str, t: Tensor, role: Role, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
+    scope, value = t.scope, t.data
+    if use:
+        consumer, i = use
+        value = np.asarray(consumer.raw[i])  # what the op saw, also if t.data has been replaced since
+    if t.op is None:  # what belongs to a module stands in it, where it is first used
+        scope = consumer.scope if use and (role == "parameter" or t.scope) else ()
+        return Node(id, role, t.name, None, role, "", "", "", scope, t.requires_grad, value, grad)
+    label, options = _label(t), _options(t)
     return Node(
-        id, role, t.name, op.name, _label(t), _options(t), op.formula, op.gradient, t.scope, t.requires_grad, value, grad
-    )  # fmt: skip
+        id, role, t.name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad
+    )
 
 
 def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:
-    names = _signature(op)[0][: position + 1] if op else ()
+    names = _signature(op)[0] if op else ()
     name = names[position] if position < len(names) and len(names[position]) > 2 else None  # "target", but not "b"
     return Node(id, "constant", name, None, "constant", "", "", "", (), False, array, None)
 
 
 def _edges_into(t: Tensor, nodes: dict[int, Node], shares: Sequence[Any]) -> list[Edge]:
     edges: list[Edge] = []
+    times: Counter[str] = Counter()
     for i, a in enumerate(t.args):
         if isinstance(a, (Tensor, np.ndarray)):
             source, target = nodes[id(a)].id, nodes[id(t)].id
-            again = sum(edge.source == source for edge in edges)
-            ident = f"e_{source}_{target}" + (f"_{again + 1}" if again else "")
-            edges.append(Edge(ident, source, target, i, shares[i] if i < len(shares) else None))
+            times[source] += 1
+            name = f"e_{source}_{target}" + (f"_{times[source]}" if times[source] > 1 else "")
+            edges.append(Edge(name, source, target, i, shares[i] if i < len(shares) else None))
     return edges
 
 
@@ -325,7 +323,9 @@ def _signature(op: Op) -> tuple[tuple[str, ...], dict[str, Any]]:
 def _label(t: Tensor) -> str:
     """Return the name of the op with the numbers among its arguments: "mul 2" is x·2, and "2 div" is 2 / x."""
     assert t.op is not None
-    before, after, seen = [], [], False
+    before: list[str] = []
+    after: list[str] = []
+    seen = False
     for a in t.args:
         if isinstance(a, (Tensor, np.ndarray)):
             seen = True
@@ -336,10 +336,12 @@ def _label(t: Tensor) -> str:
 
 def _options(t: Tensor) -> str:
     assert t.op is not None
-    defaults = _signature(t.op)[1] if t.kwargs else {}
+    if not t.kwargs:
+        return ""
+    defaults = _signature(t.op)[1]
     plain = (bool, int, float, str, type(None))
-    said = {k: v for k, v in t.kwargs.items() if not (isinstance(v, plain) and k in defaults and v == defaults[k])}
-    return ", ".join(f"{k}={brief(v)}" for k, v in said.items())
+    known = {k for k, v in t.kwargs.items() if isinstance(v, plain) and k in defaults and v == defaults[k]} | {"shape"}
+    return ", ".join(f"{k}={brief(v)}" for k, v in t.kwargs.items() if k not in known)
 
 
 def brief(value: Any, depth: int = 2) -> str:
@@ -357,12 +359,10 @@ def brief(value: Any, depth: int = 2) -> str:
     if isinstance(value, slice):
         ends = [value.start, value.stop] + [value.step] * (value.step is not None)
         return ":".join("" if end is None else brief(end, 0) for end in ends)
-    if value is Ellipsis:
-        return "..."
     if isinstance(value, (tuple, list)):
         shown = [brief(item, depth - 1) for item in value[:6]] if depth else []
         text = ", ".join(shown + ["..."] * (len(shown) < len(value)))
         return f"({text}{',' if len(value) == 1 else ''})" if isinstance(value, tuple) else f"[{text}]"
-    if isinstance(value, (np.dtype, type)):
-        return np.dtype(value).name if isinstance(value, np.dtype) else value.__name__
-    return str(value) if isinstance(value, (bool, int, np.integer, np.bool_, type(None))) else type(value).__name__
+    if isinstance(value, (bool, int, np.integer, np.bool_, type(None), np.dtype)):
+        return str(value)
+    return "..." if value is Ellipsis else getattr(value, "__name__", type(value).__name__)

@@ -25,13 +25,13 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def stable_softmax(x: Any, axis: int = -1) -> Any:
-    """The same with the maximum subtracted first, which cannot overflow; step by step, in simple ops."""
+    """Do the same with the maximum subtracted first, which cannot overflow; step by step, in simple ops."""
     z = x - x.max(axis=axis, keepdims=True)
     return softmax(z, axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
-    """log of the (stable) softmax, which is −inf where a probability underflowed to 0.
+    """Return the log of the (stable) softmax, which is −inf where a probability underflowed to 0.
 
     >>> import numpy as np, tinygrad_sm as sm
     >>> with np.errstate(divide="ignore"):

@@ -67,11 +67,11 @@ class Optimizer:
         for group in self.groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.data = self.updated(number, p.data, p.grad.data, **group)
+                    p.data = self.updated(number, p.data, p.grad.data, group)
                 number += 1
 
-    def updated(self, number: int, p: Array, g: Array, **options: Any) -> Array:
-        """Return the new value of parameter `number`, given its value and gradient; subclasses write this."""
+    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
+        """Return the new value of parameter `number`, from its value, gradient and options; subclasses write this."""
         raise TypeError(f"{type(self).__name__} has no update rule")
 
     def _numbered(self) -> dict[int, Tensor]:
@@ -123,17 +123,15 @@ class SGD(Optimizer):
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
 
-    def updated(
-        self, number: int, p: Array, g: Array, *, lr: float, momentum: float, dampening: float,
-        weight_decay: float, nesterov: bool, **_: Any,
-    ) -> Array:  # fmt: skip
+    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
         """Return p − lr·d."""
+        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
         d = g + weight_decay * p if weight_decay else g
         if momentum:
             b = self.state.get((number, "momentum"))
-            b = d.copy() if b is None else momentum * b + (1 - dampening) * d
+            b = d.copy() if b is None else momentum * b + (1 - group["dampening"]) * d
             self.state[number, "momentum"] = b
-            d = d + momentum * b if nesterov else b
+            d = d + momentum * b if group["nesterov"] else b
         return p - lr * d
 
 
@@ -160,12 +158,9 @@ class Adam(Optimizer):
     ) -> None:  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def updated(
-        self, number: int, p: Array, g: Array, *, lr: float, betas: tuple[float, float], eps: float,
-        weight_decay: float, **_: Any,
-    ) -> Array:  # fmt: skip
+    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
         """Return p − lr·m̂/(√v̂ + ε)."""
-        beta1, beta2 = betas
+        (beta1, beta2), lr, weight_decay = group["betas"], group["lr"], group["weight_decay"]
         if weight_decay and not self.decoupled:
             g = g + weight_decay * p
         if (number, "m") not in self.state:
@@ -180,7 +175,7 @@ class Adam(Optimizer):
         v += (1 - beta2) * (g * g)
         move = np.sqrt(v)
         move /= math.sqrt(1 - beta2 ** int(t))
-        move += eps
+        move += group["eps"]
         np.divide(m, move, out=move)
         move *= -lr / (1 - beta1 ** int(t))
         move += p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p

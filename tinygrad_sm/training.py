@@ -33,12 +33,12 @@ from .tensor import Array, Tensor
 from .viz import plot
 from .viz.dot import draw
 
-DEFAULT = {
+DEFAULT: dict[str, Any] = {
     "text": None, "seed": 0, "steps": 700, "batch_size": 16, "context": 64, "d_model": 128, "n_heads": 4,
     "n_layers": 2, "lr": 2e-3, "dropout": 0.0, "scaled": True, "init": "gpt2", "eval_every": 50,
 }  # fmt: skip
-LONG = {"steps": 3000, "batch_size": 16, "context": 128, "n_layers": 4, "eval_every": 200, "dropout": 0.0}
-UNIT = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128, q and k of unit variance: the article's assumption
+LONG: dict[str, Any] = {"steps": 3000, "batch_size": 16, "context": 128, "n_layers": 4, "eval_every": 200, "dropout": 0.0}
+UNIT: dict[str, Any] = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128, q and k of unit variance: the article's assumption
 EVAL_WINDOWS = 64
 Say = Callable[[str], None]
 
@@ -333,9 +333,9 @@ def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say:
 def _verdict(gap: float, init: str, d_k: int) -> str:
     cost = "cost" if gap > 0 else "gained"
     setting = (
-        f"q and k start with entries of variance 1, so q·k has variance d_k = {d_k}: what the argument for √d_k assumes."
+        f"q and k start with entries of variance 1, so q·k has variance d_k = {d_k}, as the argument for √d_k assumes."
         if init == "unit"
-        else "GPT-2's small weights make q·k small at the start, whatever d_k is: the argument's assumption does not hold."
+        else "GPT-2's small weights make q·k small at the start, whatever d_k is, against the argument's assumption."
     )
     return (
         f"Leaving √d_k out {cost} {abs(gap):.3f} nats a character here (one seed). {setting} "

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import DIFFERENTIABLE, FUSED, Case, close, differences, normal
+from references import REFERENCES
 
 import tinygrad_sm as sm
 from tinygrad_sm import Tensor
@@ -44,6 +45,13 @@ def test_arrays_give_arrays_and_tensors_the_same_numbers(case: Case) -> None:
     assert boxed.op is case.op
     assert np.shape(raw) == boxed.shape
     assert np.array_equal(raw, boxed.data)
+
+
+@each
+def test_value_is_that_of_the_reference(case: Case) -> None:
+    args = case.arguments()
+    expected = REFERENCES[case.op.name](*args, **case.sample.kwargs)
+    close(case(*args), expected, rtol=1e-12, atol=1e-13)
 
 
 @each

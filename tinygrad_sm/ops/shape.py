@@ -241,10 +241,12 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
 
 
 for _f in (
-    reshape, transpose, swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, flip, tril, triu, pad,
+    swapaxes, moveaxis, expand_dims, squeeze, broadcast_to, flip, tril, triu, pad,
     concatenate, stack, split,
 ):  # fmt: skip
     FUNCTIONS[getattr(np, _f.__name__)] = _f
+FUNCTIONS[np.reshape] = lambda x, shape: reshape(x, shape)
+FUNCTIONS[np.transpose] = lambda x, axes=None: transpose(x, *(() if axes is None else axes))
 FUNCTIONS[np.ravel] = ravel
 attach(reshape=reshape, transpose=transpose, swapaxes=swapaxes, squeeze=squeeze, astype=astype, ravel=ravel)
 attach(flatten=ravel, T=property(transpose))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2662A8", "#DD6B20", "#007A5A", "#6D2A73", "#5B6472"
-STYLE = {
+STYLE: Any = {
     "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E7EB",
     "axes.edgecolor": GREY, "axes.titlesize": 10, "axes.titleweight": "bold", "legend.frameon": False,
     "figure.constrained_layout.use": True,
@@ -51,8 +51,11 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
     _label(loss, "Loss", "nats a character")
     loss.legend()
     steps, values = _series(metrics, "attention")
-    for i, (marker, row) in enumerate(zip("osv^D*xP" * 8, np.array([[a["entropy"] for a in v] for v in values]).T)):
-        entropy.plot(steps, row, marker=marker, ms=3, color=_shade(i, len(values[0])), label=f"block {i}")
+    for i, marker in zip(range(len(values[0]) if values else 0), "osv^D*xP" * 8, strict=False):
+        entropy.plot(
+            steps, [v[i]["entropy"] for v in values], marker=marker, ms=3, color=_shade(i, len(values[0])),
+            label=f"block {i}",
+        )  # fmt: skip
     _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
     entropy.set_ylim(0, 1.02)
     entropy.legend()

@@ -1,0 +1,74 @@
+"""Activations: their forms, options, and behaviour at the ends."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import close, differences, leaf
+
+import tinygrad_sm as sm
+import tinygrad_sm.functional as F
+from tinygrad_sm import Tensor
+
+ENDS = np.array([-1e4, -100.0, -20.0, -1.0, 0.0, 1.0, 20.0, 100.0, 1e4])
+
+
+@pytest.mark.parametrize("f", [F.sigmoid, F.tanh, F.relu, F.silu, F.gelu], ids=lambda f: getattr(f, "__name__", ""))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
+def test_large_arguments_neither_overflow_nor_lose_the_gradient(f: Any, dtype: Any) -> None:
+    x = Tensor(ENDS.astype(dtype), requires_grad=True)
+    y = f(x)
+    (g,) = sm.grad(y, x, np.ones(len(ENDS), dtype))
+    assert y.dtype == g.dtype == dtype
+    bounded = f in (F.sigmoid, F.tanh)
+    close(y.data[[0, -1]], [-1 if f is F.tanh else 0, 1 if bounded else 1e4])
+    close(g.data[[0, -1]], [0, 0 if bounded else 1])
+
+
+def test_exact_gelu_is_x_times_the_normal_distribution() -> None:
+    pytest.importorskip("scipy")
+    values = np.linspace(-3, 3, 13)
+    x = leaf(values)
+    y = F.gelu(x, approximate="none")
+    normal_cdf = np.array([0.5 * (1 + math.erf(v / math.sqrt(2))) for v in values])
+    close(y, values * normal_cdf)
+    density = np.exp(-values * values / 2) / math.sqrt(2 * math.pi)
+    close(sm.grad(y, x, np.ones(13))[0], normal_cdf + values * density)
+
+
+def test_the_two_forms_of_gelu_are_close_but_not_equal() -> None:
+    pytest.importorskip("scipy")
+    x = Tensor(np.linspace(-4, 4, 81))
+    difference = np.abs(F.gelu(x).data - F.gelu(x, "none").data).max()
+    assert 1e-5 < difference < 1e-3
+
+
+def test_exact_gelu_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "scipy.special", None)
+    with pytest.raises(ImportError, match=r"pip install scipy.*approximate='tanh'"):
+        F.gelu(Tensor([1.0]), approximate="none")
+
+
+def test_gelu_refuses_an_unknown_form() -> None:
+    with pytest.raises(ValueError, match="approximate must be 'tanh' or 'none', not 'fast'"):
+        F.gelu(Tensor([1.0]), approximate="fast")
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0), (2, 3, 4)], ids=str)
+def test_fused_gelu_takes_any_shape(shape: tuple[int, ...]) -> None:
+    x = leaf(np.random.default_rng(0).normal(size=shape))
+    y = F.gelu(x)
+    assert y.shape == shape
+    c = np.ones(shape)
+    expected = differences(lambda v: float(F.gelu(v).sum()), [x.data], [0])
+    for create_graph in (False, True):
+        close(sm.grad(y, x, c, create_graph=create_graph), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "log1p", "expm1", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu"])
+def test_methods_are_the_functions(name: str) -> None:
+    x = Tensor([0.25, 0.5])
+    assert getattr(x, name)().tolist() == getattr(sm, name)(x).tolist()
