@@ -12,7 +12,7 @@ through
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,14 +55,14 @@ def python_docs() -> dict[str, str]:
 
 
 def chunks(text: str, size: int = 2000) -> dict[str, str]:
-    """Cut one text into consecutive "topics" of size/2 to size characters, so that it can be split as topics can.
+    r"""Cut one text into consecutive "topics" of about size/2 to size characters, which can be split as topics can.
 
     The cuts are at blank lines if there are any, else at line ends, at spaces, or anywhere. A text of less than
     20 × `size` characters is cut finer, down to 50 characters, so that there is enough to choose from. Raises
     ValueError if the text is too short for two chunks.
 
     >>> from tinygrad_sm.data import chunks
-    >>> {name: len(chunk) for name, chunk in chunks("Twinkle, twinkle, little star.\\n" * 5).items()}
+    >>> {name: len(chunk) for name, chunk in chunks("Twinkle, twinkle, little star.\n" * 5).items()}
     {'chunk 0': 30, 'chunk 1': 30, 'chunk 2': 30, 'chunk 3': 30, 'chunk 4': 30}
     """
     if size < 2:
@@ -86,15 +86,15 @@ def chunks(text: str, size: int = 2000) -> dict[str, str]:
 
 
 def unique_paragraphs(texts: Mapping[str, str], min_line: int = 40) -> dict[str, str]:
-    """Drop what has occurred before, in an earlier topic or the same one.
+    r"""Drop what has occurred before, in an earlier topic or the same one.
 
     That is every paragraph (they are separated by blank lines), and within the others every line of at least
     `min_line` characters: sentences said twice and the ruled lines of tables. Both are compared with white space
     folded. Topics that become empty are dropped.
 
     >>> from tinygrad_sm.data import unique_paragraphs
-    >>> unique_paragraphs({"a": "One.\\n\\nTwo.\\n\\nOne.", "b": "Two.", "c": "Two.\\n\\nThree."})
-    {'a': 'One.\\n\\nTwo.', 'c': 'Three.'}
+    >>> unique_paragraphs({"a": "One.\n\nTwo.\n\nOne.", "b": "Two.", "c": "Two.\n\nThree."})
+    {'a': 'One.\n\nTwo.', 'c': 'Three.'}
     """
     paragraphs: set[str] = set()
     lines: set[str] = set()
@@ -110,7 +110,7 @@ def _new_paragraphs(text: str, paragraphs: set[str], lines: set[str], min_line: 
             continue
         paragraphs.add(folded)
         fresh = []
-        for line in paragraph.strip("\n").splitlines():
+        for line in paragraph.strip("\n").split("\n"):
             key = " ".join(line.split())
             if len(key) < min_line or key not in lines:
                 fresh.append(line)
@@ -120,7 +120,7 @@ def _new_paragraphs(text: str, paragraphs: set[str], lines: set[str], min_line: 
 
 
 def split_topics(texts: Mapping[str, str], held_out: float = 0.1, seed: int = 0) -> tuple[str, str]:
-    """Hold out whole topics, about the share `held_out` of all characters; return training and held-out text.
+    r"""Hold out whole topics, about the share `held_out` of all characters; return training and held-out text.
 
     The topics are visited in a seeded random order, and one is held out if that brings the share closer to
     the one asked for. Each part keeps the order of `texts`, joined by blank lines, and has at least one topic.
@@ -128,7 +128,7 @@ def split_topics(texts: Mapping[str, str], held_out: float = 0.1, seed: int = 0)
 
     >>> from tinygrad_sm.data import split_topics
     >>> split_topics({"a": "One.", "b": "Two.", "c": "Six."}, held_out=0.3)
-    ('One.\\n\\nTwo.', 'Six.')
+    ('One.\n\nTwo.', 'Six.')
     """
     if not 0 < held_out < 1:
         raise ValueError(f"split_topics: held_out is a share between 0 and 1, not {held_out}")
@@ -154,12 +154,17 @@ def split_topics(texts: Mapping[str, str], held_out: float = 0.1, seed: int = 0)
 def overlap(train: str, held_out: str, window: int = 50) -> float:
     """Return the share of the windows of `window` characters of `held_out` that occur word for word in `train`.
 
+    A `held_out` shorter than that is one window. Raises ValueError if it is empty.
+
     >>> from tinygrad_sm.data import overlap
     >>> overlap("to be or not to be", "or not to bee", window=12)      # "or not to be" and "r not to bee"
     0.5
     """
-    if window < 1 or len(held_out) < window:
-        raise ValueError(f"overlap: the window of {window} must be 1 to {len(held_out)}, the characters held out")
+    if window < 1:
+        raise ValueError(f"overlap: window must be at least 1 character, not {window}")
+    if not held_out:
+        raise ValueError("overlap: nothing is held out; see split_topics")
+    window = min(window, len(held_out))
     held = [held_out[i : i + window] for i in range(len(held_out) - window + 1)]
     found = set(held).intersection(train[i : i + window] for i in range(len(train) - window + 1))
     return sum(piece in found for piece in held) / len(held)
@@ -222,8 +227,8 @@ class Vocabulary:
             if self.unknown is None:
                 names = sorted({chr(p) for p in points[other]})
                 raise ValueError(
-                    f"Vocabulary.encode: not among the {len(self)} characters: {', '.join(map(repr, names[:20]))}. Build "
-                    "the vocabulary from a text that has them, or with from_text(text, unknown='?')"
+                    f"Vocabulary.encode: not among its {len(self)} characters: {', '.join(map(repr, names[:20]))}. "
+                    "Build it from a text that has them, or with from_text(text, unknown='?')"
                 )
             codes[other] = self.characters.index(self.unknown)
         return codes.astype(np.int64, copy=False)
@@ -279,9 +284,9 @@ def batches(
     >>> from tinygrad_sm.data import batches
     >>> for x, y in batches(np.arange(5), np.arange(5) ** 2, batch_size=2, rng=0):
     ...     print(x, y)
-    [2 0] [4 0]
-    [1 3] [1 9]
-    [4] [16]
+    [2 4] [ 4 16]
+    [3 0] [9 0]
+    [1] [1]
     """
     data = [np.asarray(a) for a in arrays]
     shapes = [a.shape for a in data]

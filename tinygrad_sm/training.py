@@ -37,7 +37,7 @@ DEFAULT: dict[str, Any] = {
     "text": None, "seed": 0, "steps": 700, "batch_size": 16, "context": 64, "d_model": 128, "n_heads": 4,
     "n_layers": 2, "lr": 2e-3, "dropout": 0.0, "scaled": True, "init": "gpt2", "eval_every": 50,
 }  # fmt: skip
-LONG: dict[str, Any] = {"steps": 3000, "batch_size": 16, "context": 128, "n_layers": 4, "eval_every": 200, "dropout": 0.0}
+LONG: dict[str, Any] = {"steps": 2500, "context": 128, "n_layers": 4, "dropout": 0.1, "eval_every": 100}
 UNIT: dict[str, Any] = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128, q and k of unit variance: the article's assumption
 EVAL_WINDOWS = 64
 Say = Callable[[str], None]
@@ -135,7 +135,7 @@ class Run:
     def sample(self, length: int, seed: int = 0, temperature: float = 0.8) -> str:
         """Return text that the model writes after a line break."""
         vocabulary = self.corpus["vocabulary"]
-        prompt = vocabulary.encode("\n") if "\n" in vocabulary.symbols else self.corpus["held_out"][:1]
+        prompt = vocabulary.encode("\n") if "\n" in vocabulary.characters else self.corpus["held_out"][:1]
         tokens = self.model.generate(prompt, length, temperature=temperature, rng=np.random.default_rng(seed))
         return vocabulary.decode(tokens[1:])
 

@@ -187,6 +187,16 @@ for _op in (var, std):
     FUNCTIONS[getattr(np, _op.name)] = _spreading
 FUNCTIONS[np.cumsum] = _cumsum
 attach(cumsum=_cumsum)
+for _f in (
+    np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.isin, np.array_equal, np.allclose, np.isclose,
+    np.zeros_like, np.ones_like, np.full_like, np.empty_like,
+):  # fmt: skip
+
+    def _on_arrays(*args: Any, f: Any = _f, **kwargs: Any) -> Any:
+        """Call NumPy's function on the arrays themselves: what it answers has no gradient."""
+        return f(*(a.data if isinstance(a, Tensor) else a for a in args), **kwargs)
+
+    FUNCTIONS[_f] = _on_arrays
 for _f in (np.argmax, np.argmin, np.any, np.all, np.count_nonzero, np.argsort):  # no gradient to speak of
     _op = Op(_f, None, formula=f"{_f.__name__} x", numpy=[_f])
     attach(**{_f.__name__: lambda t, *args, op=_op, **kwargs: op(t, *args, **kwargs)})

@@ -69,13 +69,14 @@ class Part(NamedTuple):
 def plain(text: Any, limit: int = 40) -> str:
     r"""Return any text, such as a name, fit for one line of a label: printable, and short.
 
-    A backslash becomes a slash, since Graphviz reads it as the start of an escape, in each kind of text.
+    A backslash becomes a slash, since Graphviz reads it as the start of an escape in each kind of text, and a
+    character beyond U+FFFF a question mark, since its entity breaks the SVG.
 
     >>> plain("a\n\x00b" + "c" * 99, 12)
     'a bccc...ccc'
     """
-    kept = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in str(text)[:10_000])
-    line = " ".join(kept.replace("\\", "/").split())
+    kept = (c if c.isprintable() else " " if c.isspace() else "" for c in str(text)[:10_000].replace("\\", "/"))
+    line = " ".join("".join(c if c <= "\uffff" else "?" for c in kept).split())
     return line if len(line) <= limit else f"{line[: limit // 2]}...{line[len(line) - (limit - 3 - limit // 2) :]}"
 
 
@@ -108,33 +109,34 @@ def number(x: float, digits: int = 4) -> str:
 
 
 def cells(array: Array) -> Array:
-    """Return at most 6 × 8 numbers that stand for an array: block means of its last axis by all others.
+    """Return at most 6 × 8 numbers that stand for an array: means of blocks of its last axis by all others.
 
     A block with a NaN in it is NaN; one with an inf, inf.
 
     >>> cells(np.arange(16.0)).tolist()
     [[0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5]]
     """
-    grid = array.reshape(-1, array.shape[-1] if array.ndim else 1).astype(np.float64, copy=False)
-    starts = [np.arange(min(n, most)) * n // min(n, most) for n, most in zip(grid.shape, (ROWS, COLUMNS), strict=True)]
-
-    def blocks(ufunc: np.ufunc, x: Array) -> Array:
-        return ufunc.reduceat(ufunc.reduceat(x, starts[0], axis=0), starts[1], axis=1)
-
-    finite = np.isfinite(grid)
-    if finite.all():
-        return _means(grid, starts, blocks)
-    means = _means(np.where(finite, grid, 0), starts, blocks)
-    means[blocks(np.logical_or, np.isinf(grid))] = np.inf
-    means[blocks(np.logical_or, np.isnan(grid))] = np.nan
-    return means
+    grid = array.reshape(-1, array.shape[-1] if array.ndim else 1)
+    if grid.shape[0] <= ROWS and grid.shape[1] <= COLUMNS:
+        return grid.astype(np.float64)
+    rows, columns = (_cuts(n, most) for n, most in zip(grid.shape, (ROWS, COLUMNS), strict=True))
+    return np.array([[_mean(grid[a:b, c:d]) for c, d in columns] for a, b in rows])
 
 
-def _means(grid: Array, starts: Sequence[Array], blocks: Any) -> Array:
-    exponent = math.frexp(float(np.abs(grid).max()))[1]  # scaled by a power of two, sums do not overflow
-    rows, columns = (np.diff(s, append=n) for s, n in zip(starts, grid.shape, strict=True))
-    means: Array = np.ldexp(blocks(np.add, np.ldexp(grid, -exponent)) / np.outer(rows, columns), exponent)
-    return means
+def _cuts(n: int, most: int) -> list[tuple[int, int]]:
+    """Cut n positions into at most `most` nearly equal runs."""
+    k = min(n, most)
+    return [(i * n // k, (i + 1) * n // k) for i in range(k)]
+
+
+def _mean(block: Array) -> float:
+    with np.errstate(all="ignore"):
+        mean = float(block.mean(dtype=np.float64))
+    if math.isfinite(mean):
+        return mean
+    if np.isfinite(block).all():  # the sum overflowed
+        return float((block / block.size).sum(dtype=np.float64))
+    return math.nan if np.isnan(block).any() else math.inf
 
 
 def blend(a: Color, b: Color, amount: float) -> str:

@@ -55,7 +55,7 @@ class Drawing:
 
         Raises NoRenderer, a RuntimeError that says what to install, if no program is there to draw with.
         """
-        text = render(self.dot, "svg").decode()
+        text = render(self.dot, "svg").decode(errors="replace")
         return text[text.index("<svg") :]  # without the prologue, whose comment has the renderer's version
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -138,7 +138,7 @@ def draw(
     >>> from tinygrad_sm.viz.dot import draw
     >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
     >>> draw(x.exp().sum()).alt
-    'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss) and 2 edges.'
+    'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.'
     """
     show = (show,) if isinstance(show, str) else tuple(show)
     if unknown := [s for s in show if s not in SHOW]:
@@ -270,11 +270,16 @@ def _in_words(graph: Graph, found: dict[str, State]) -> str:
     """Return the text for those who cannot see the picture."""
     ends = ", ".join(_called(root) for root in graph.roots[:3])
     roles = Counter(node.role for node in graph)
-    kinds = ", ".join(f"{n} {role}{'s' * (n > 1 and role != 'loss')}" for role, n in roles.items())
-    text = f"Computation graph of {ends}: {len(graph)} nodes ({kinds}) and {len(graph.edges)} edges."
+    kinds = ", ".join(_counted(n, role) for role, n in roles.items())
+    nodes, edges = _counted(len(graph), "node"), _counted(len(graph.edges), "edge")
+    text = f"Computation graph of {ends}: {nodes} ({kinds}), {edges}."
     first = [node for node in graph if node.id in found and found[node.id].kind == "first"]
     return text + "".join(f" {_called(node)}: {found[node.id].text[2:]}." for node in first[:5])
 
 
 def _called(node: Node) -> str:
     return plain("" if node.name is None else node.name) or plain(node.label)
+
+
+def _counted(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}es" if word.endswith("s") else f"{n} {word}s"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ STYLE: Any = {
 }  # fmt: skip
 
 
-def subplots(columns: int, width: float = 4.2, height: float = 3.4) -> tuple[Any, Any]:
-    """Return a figure and its axes in one row, in the style that all figures share; it needs no display."""
+@contextmanager
+def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[Any]:
+    """Give the axes of a row of plots, in the style that all figures share, and save them; needs no display."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,10 +27,12 @@ def subplots(columns: int, width: float = 4.2, height: float = 3.4) -> tuple[Any
     except ImportError:
         raise ImportError('figures need matplotlib: pip install "tinygrad_sm[plots]"') from None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width * columns, height), layout="constrained")
+        figure = Figure(figsize=(4.2 * columns, 3.4), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, columns, squeeze=False)[0]
-    return figure, axes
+        if title is not None:
+            figure.suptitle(title, fontsize=10)
+        yield figure.subplots(1, columns, squeeze=False)[0]
+        figure.savefig(path, dpi=120)
 
 
 def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[Any]]:
@@ -43,29 +48,28 @@ def _label(axes: Any, title: str, y: str) -> None:
 
 def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None = None) -> None:
     """Draw one run: losses, attention entropy per layer, gradient norm per layer, all over the steps."""
-    figure, (loss, entropy, norm) = subplots(3)
-    loss.plot(*_series(metrics, "train_loss"), color=BLUE, lw=1.2, label="training")
-    loss.plot(*_series(metrics, "held_out_loss"), color=ORANGE, marker="o", ms=3, label="held out")
-    if bigram is not None:
-        loss.axhline(bigram, color=GREY, ls="--", lw=1, label=f"bigram model, {bigram:.2f}")
-    _label(loss, "Loss", "nats a character")
-    loss.legend()
-    steps, values = _series(metrics, "attention")
-    for i, marker in zip(range(len(values[0]) if values else 0), "osv^D*xP" * 8, strict=False):
-        entropy.plot(
-            steps, [v[i]["entropy"] for v in values], marker=marker, ms=3, color=_shade(i, len(values[0])),
-            label=f"block {i}",
-        )  # fmt: skip
-    _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
-    entropy.set_ylim(0, 1.02)
-    entropy.legend()
-    steps, values = _series(metrics, "grad_norms")
-    for i, layer in enumerate(values[0] if values else ()):
-        norm.plot(steps, [v[layer] for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
-    _label(norm, "Gradient norm by layer", "norm")
-    norm.set_yscale("log")
-    norm.legend(fontsize=7)
-    figure.savefig(path, dpi=120)
+    with drawn(path, 3) as (loss, entropy, norm):
+        loss.plot(*_series(metrics, "train_loss"), color=BLUE, lw=1.2, label="training")
+        loss.plot(*_series(metrics, "held_out_loss"), color=ORANGE, marker="o", ms=3, label="held out")
+        if bigram is not None:
+            loss.axhline(bigram, color=GREY, ls="--", lw=1, label=f"bigram model, {bigram:.2f}")
+        _label(loss, "Loss", "nats a character")
+        loss.legend()
+        steps, values = _series(metrics, "attention")
+        for i, marker in zip(range(len(values[0]) if values else 0), "osv^D*xP" * 8, strict=False):
+            entropy.plot(
+                steps, [v[i]["entropy"] for v in values], marker=marker, ms=3, color=_shade(i, len(values[0])),
+                label=f"block {i}",
+            )  # fmt: skip
+        _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
+        entropy.set_ylim(0, 1.02)
+        entropy.legend()
+        steps, values = _series(metrics, "grad_norms")
+        for i, layer in enumerate(values[0] if values else ()):
+            norm.plot(steps, [v[layer] for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
+        _label(norm, "Gradient norm by layer", "norm")
+        norm.set_yscale("log")
+        norm.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _shade(i: int, n: int) -> Any:
@@ -77,20 +81,18 @@ def _shade(i: int, n: int) -> Any:
 
 def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str) -> None:
     """Draw runs over each other: held-out loss, mean attention entropy, joint gradient norm of the blocks."""
-    figure, (loss, entropy, norm) = subplots(3)
-    figure.suptitle(title, fontsize=10)
-    for (name, metrics), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
-        line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
-        loss.plot(*_series(metrics, "held_out_loss"), **line)
-        steps, values = _series(metrics, "attention")
-        entropy.plot(steps, [np.mean([a["entropy"] for a in v]) for v in values], **line)
-        steps, values = _series(metrics, "grad_norms")
-        blocks = [[n**2 for layer, n in v.items() if layer.startswith("blocks")] for v in values]
-        norm.plot(steps, np.sqrt([sum(b) for b in blocks]), **line)
-    _label(loss, "Held-out loss", "nats a character")
-    _label(entropy, "Attention entropy, mean of blocks", "share of log n (1 = uniform)")
-    entropy.set_ylim(0, 1.02)
-    _label(norm, "Gradient norm of the blocks", "norm")
-    norm.set_yscale("log")
-    loss.legend()
-    figure.savefig(path, dpi=120)
+    with drawn(path, 3, title) as (loss, entropy, norm):
+        for (name, metrics), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+            line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
+            loss.plot(*_series(metrics, "held_out_loss"), **line)
+            steps, values = _series(metrics, "attention")
+            entropy.plot(steps, [np.mean([a["entropy"] for a in v]) for v in values], **line)
+            steps, values = _series(metrics, "grad_norms")
+            blocks = [[n**2 for layer, n in v.items() if layer.startswith("blocks")] for v in values]
+            norm.plot(steps, np.sqrt([sum(b) for b in blocks]), **line)
+        _label(loss, "Held-out loss", "nats a character")
+        _label(entropy, "Attention entropy, mean of blocks", "share of log n (1 = uniform)")
+        entropy.set_ylim(0, 1.02)
+        _label(norm, "Gradient norm of the blocks", "norm")
+        norm.set_yscale("log")
+        loss.legend()

@@ -1,0 +1,45 @@
+"""Every Python block of the README, the guide and CONTRIBUTING runs, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/guide.md"]
+BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
+
+
+def _numbers_rounded(text: str) -> str:
+    """Round numbers to four places: the last digits of float32 differ between machines."""
+    return re.sub(r"-?\d+\.\d*(?:e[+-]?\d+)?", lambda m: f"{float(m[0]):.4f}", re.sub(r"[ \n]+", " ", text)).strip()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+    """The blocks of a page run in order in one namespace, in an empty folder."""
+    if page == "docs/guide.md":
+        pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert blocks, f"no Python block in {page}"
+    namespace: dict[str, object] = {}
+    for number, (code, expected) in enumerate(blocks, 1):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(code, f"{page}, block {number}", "exec"), namespace)
+        assert _numbers_rounded(out.getvalue()) == _numbers_rounded(expected), f"{page}, block {number}"
+
+
+def test_links_of_the_pages_lead_somewhere():
+    """A relative link or picture of a page exists in the repository."""
+    for page in [*PAGES, "docs/engine.md"]:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text):
+            path = target[0] or target[1]
+            if "://" not in path:
+                assert ((ROOT / page).parent / path).exists(), f"{page} links to {path}"
