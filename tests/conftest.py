@@ -8,7 +8,12 @@ from hypothesis import HealthCheck, settings
 import tinygrad_sm as sm
 
 settings.register_profile(
-    "repeatable", max_examples=50, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "repeatable",
+    max_examples=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
 

@@ -1,4 +1,5 @@
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -32,6 +33,13 @@ def test_python_docs():
     assert len(docs) > 50
     assert sum(map(len, docs.values())) > 300_000
     assert "assert_stmt" in docs["assert"]
+
+
+def test_python_docs_are_sorted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data", types.ModuleType("pydoc_data"))
+    module = types.SimpleNamespace(topics={"b": "2", "c": "3", "a": "1"})
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", module)
+    assert list(python_docs().items()) == [("a", "1"), ("b", "2"), ("c", "3")]
 
 
 def test_python_docs_missing(monkeypatch):

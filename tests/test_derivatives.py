@@ -90,7 +90,8 @@ def test_grad_outputs_that_are_differentiated() -> None:
 
 
 FUNCTIONS = [
-    ("polynomial", lambda x: x**4 + 2 * x**3, [lambda v: 4 * v**3 + 6 * v**2, lambda v: 12 * v**2 + 12 * v, lambda v: 24 * v + 12]),
+    ("polynomial", lambda x: x**4 + 2 * x**3, [lambda v: 4 * v**3 + 6 * v**2, lambda v: 12 * v**2 + 12 * v,
+     lambda v: 24 * v + 12]),
     ("exp sin", lambda x: (x.sin()).exp(), [lambda v: np.cos(v) * np.exp(np.sin(v)),
      lambda v: (np.cos(v) ** 2 - np.sin(v)) * np.exp(np.sin(v)),
      lambda v: (np.cos(v) ** 3 - 3 * np.sin(v) * np.cos(v) - np.cos(v)) * np.exp(np.sin(v))]),
@@ -235,18 +236,22 @@ def test_derivatives_work_under_no_grad_and_keep_float32() -> None:
 ERRORS = [
     ("grad, not a tensor", lambda: sm.grad(1.0, leaf(1.0)), TypeError, "grad differentiates Tensors, not float"),
     ("grad, input is a list", lambda: sm.grad(leaf(1.0), [[leaf(1.0)]]), (TypeError, ValueError), "input 0 is a list"),
-    ("grad, input without gradient", lambda: sm.grad(leaf(1.0), [leaf(1.0), Tensor(1.0)]), ValueError, "input 1 requires no"),
+    ("grad, input without gradient", lambda: sm.grad(leaf(1.0), [leaf(1.0), Tensor(1.0)]), ValueError,
+     "input 1 requires no"),
     ("grad, no scalar", lambda: sm.grad(leaf([1.0, 2.0]), leaf(1.0)), ValueError, "only a scalar has one gradient"),
     ("grad, counts", lambda: sm.grad([leaf(1.0)] * 2, leaf(1.0), [1.0]), ValueError, "2 outputs, but 1 grad_outputs"),
-    ("grad, shape", lambda: sm.grad(leaf([1.0, 2.0]), leaf(1.0), np.ones(3)), ValueError, r"shape \(3,\), the tensor \(2,\)"),
+    ("grad, shape", lambda: sm.grad(leaf([1.0, 2.0]), leaf(1.0), np.ones(3)), ValueError,
+     r"shape \(3,\), the tensor \(2,\)"),
     ("grad, unused", lambda: sm.grad(leaf(1.0), leaf(1.0)), ValueError, "depend on input"),
     ("vjp, cotangents", lambda: sm.vjp(two, [1.0], [2.0])[1]([1.0]), ValueError, "cotangent|vjp"),
     ("vjp, not a tensor", lambda: sm.vjp(lambda x: x.data, [1.0]), TypeError, "must return Tensors, not ndarray"),
     ("vjp, integers", lambda: sm.vjp(lambda x: x, [1]), TypeError, "only floats have gradients"),
     ("jvp, counts", lambda: sm.jvp(two, [[1.0]], [[1.0], [1.0]]), ValueError, "jvp: 1 primals, but 2 tangents"),
     ("jvp, shape", lambda: sm.jvp(F.softmax, [[1.0, 2.0]], [[1.0]]), ValueError, r"shape"),
-    ("hessian, no scalar", lambda: sm.hessian(lambda x: x, [1.0, 2.0]), ValueError, r"hessian: .*scalar, not shape \(2,\)"),
-    ("hvp, no scalar", lambda: sm.hvp(lambda x: x, [1.0, 2.0], [1.0, 1.0]), ValueError, r"hvp: .*scalar, not shape \(2,\)"),
+    ("hessian, no scalar", lambda: sm.hessian(lambda x: x, [1.0, 2.0]), ValueError,
+     r"hessian: .*scalar, not shape \(2,\)"),
+    ("hvp, no scalar", lambda: sm.hvp(lambda x: x, [1.0, 2.0], [1.0, 1.0]), ValueError,
+     r"hvp: .*scalar, not shape \(2,\)"),
     ("hvp, shape", lambda: sm.hvp(lambda x: (x * x).sum(), [1.0, 2.0], [1.0]), ValueError, "shape"),
     ("jacobian, not a tensor", lambda: sm.jacobian(lambda x: 1.0, [1.0]), TypeError, "must return Tensors, not float"),
 ]  # fmt: skip

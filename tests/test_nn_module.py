@@ -105,8 +105,10 @@ def test_named_modules_from_the_outside_in() -> None:
 
 
 def test_a_frozen_parameter_can_be_given_to_an_optimiser() -> None:
-    """As in PyTorch: freezing a layer doesn't take rewriting the call of the optimiser."""
-    module = Bag(frozen=Tensor([1.0]), w=leaf([1.0]))
+    """As in PyTorch: freezing a layer doesn't take rewriting the call of the optimiser, and it is still saved."""
+    module = Bag(frozen=leaf([1.0]), w=leaf([1.0]))
+    module.frozen.requires_grad = False
+    assert list(module.state_dict()) == ["frozen", "w"]
     optimizer = sm.optim.SGD(module.parameters(), lr=0.1)
     (module.frozen * module.w).sum().backward()
     optimizer.step()
@@ -240,9 +242,7 @@ def test_scopes_name_the_modules_around() -> None:
         "mul": {("Nest", "first: Scale"), ("Nest", "rest.1: Scale"), ("Nest", "table.key: Scale"), ()},
     }
     assert MODE.get().scope == ()
-    inside = Bag(model=model)
-    inside.forward = model  # type: ignore[method-assign]
-    assert scopes(inside(leaf([1.0, 1.0])))["exp"] == {("Bag", "model: Nest")}
+    assert scopes(nn.Sequential(model)(leaf([1.0, 1.0])))["exp"] == {("Sequential", "layers.0: Nest")}
 
 
 def test_scope_of_a_module_appended_after_assignment() -> None:

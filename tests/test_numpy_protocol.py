@@ -31,7 +31,8 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (np.max, (X,), {"axis": 0}), (np.min, (X, 1), {}), (np.amax, (X,), {}), (np.amin, (X,), {"axis": -1}),
     (np.prod, (X,), {"axis": 1}), (np.var, (X,), {"axis": 0, "ddof": 1}), (np.std, (X, 1), {"keepdims": True}),
     (np.cumsum, (X,), {}), (np.cumsum, (X, 1), {}), (np.argmax, (X,), {"axis": 1}), (np.argmin, (X,), {}),
-    (np.any, (X > 0,), {"axis": 0}), (np.all, (X > 0,), {}), (np.count_nonzero, (X,), {}), (np.argsort, (X,), {"axis": 0}),
+    (np.any, (X > 0,), {"axis": 0}), (np.all, (X > 0,), {}), (np.count_nonzero, (X,), {}), (np.argsort, (X,),
+     {"axis": 0}),
     (np.reshape, (X, (4, 3)), {}), (np.reshape, (X, -1), {}), (np.reshape, (X,), {"shape": (2, 6)}),
     (np.transpose, (X,), {}), (np.transpose, (X, (1, 0)), {}), (np.transpose, (X,), {"axes": (1, 0)}),
     (np.swapaxes, (X, 0, 1), {}), (np.moveaxis, (X, 0, -1), {}), (np.moveaxis, (X,), {"source": 1, "destination": 0}),
@@ -40,10 +41,18 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (np.flip, (X, 1), {}), (np.flip, (X,), {"axis": (0, 1)}), (np.tril, (X,), {}), (np.triu, (X,), {"k": 1}),
     (np.pad, (X, 1), {}), (np.pad, (X, ((1, 0), (0, 2))), {"mode": "constant", "constant_values": 3.0}),
     (np.ravel, (X,), {}), (np.split, (X, 2, 1), {}), (np.split, (X, [1, 2]), {"axis": 0}), (np.shape, (X,), {}),
-    (np.ndim, (X,), {}), (np.size, (X,), {}), (np.clip, (X, -0.5, 0.5), {}), (np.clip, (X,), {"a_min": 0.0, "a_max": None}),
+    (np.ndim, (X,), {}), (np.size, (X,), {}), (np.clip, (X, -0.5, 0.5), {}), (np.clip, (X,), {"a_min": 0.0,
+     "a_max": None}),
     (np.clip, (X,), {"min": -0.5, "max": 0.5}), (np.where, (X > 0, X, 0.0), {}), (np.einsum, ("ij,kj->ik", X, X), {}),
-    (np.take_along_axis, (X, np.argsort(X, 1), 1), {}), (np.concatenate, ([X, X],), {}), (np.stack, ([X, X],), {"axis": 1}),
+    (np.take_along_axis, (X, np.argsort(X, 1), 1), {}), (np.concatenate, ([X, X],), {}), (np.stack, ([X, X],),
+     {"axis": 1}),
     (np.concatenate, ((X, X),), {"axis": 1}),
+]  # fmt: skip
+ON_ARRAYS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [  # what these answer has no gradient, and is an array
+    (np.nonzero, (X > 0,), {}), (np.flatnonzero, (X > 0,), {}), (np.argwhere, (X > 0,), {}), (np.unique, (X,), {}),
+    (np.unique, (X,), {"return_counts": True}), (np.isin, (X, X[0]), {}), (np.array_equal, (X, X), {}),
+    (np.allclose, (X, X + 1e-12), {}), (np.isclose, (X, X + 0.5), {"atol": 0.6}), (np.zeros_like, (X,), {}),
+    (np.ones_like, (X,), {"dtype": np.float32}), (np.full_like, (X, 2.0), {}), (np.empty_like, (X,), {}),
 ]  # fmt: skip
 
 
@@ -69,8 +78,23 @@ def test_a_function_of_tensors_is_that_of_arrays(f: Any, args: Any, kwargs: Any)
         assert isinstance(actual, Tensor) or f in (np.shape, np.ndim, np.size)
 
 
-def test_every_function_that_is_registered_is_in_the_table() -> None:
-    called = {f for f, _, _ in CALLS}
+@pytest.mark.parametrize(
+    ("f", "args", "kwargs"),
+    ON_ARRAYS,
+    ids=[f"{f.__name__}{len(args)}{''.join(kwargs)}" for f, args, kwargs in ON_ARRAYS],
+)
+def test_a_function_without_gradient_answers_with_arrays(f: Any, args: Any, kwargs: Any) -> None:
+    tensors = [Tensor(a) if isinstance(a, np.ndarray) else a for a in args]
+    actual, expected = f(*tensors, **kwargs), f(*args, **kwargs)
+    assert not isinstance(actual, Tensor)
+    for a, e in zip(*(x if isinstance(x, tuple) else (x,) for x in (actual, expected)), strict=True):
+        assert np.shape(a) == np.shape(e)
+        assert np.asarray(a).dtype == np.asarray(e).dtype
+        assert np.array_equal(a, e) or f is np.empty_like
+
+
+def test_every_function_that_is_registered_is_in_a_table() -> None:
+    called = {f for f, _, _ in CALLS + ON_ARRAYS}
     assert {f.__name__ for f in FUNCTIONS if f not in called} == set()
 
 
@@ -120,7 +144,8 @@ REFUSED = [
     ("dtype", lambda: np.exp(T, dtype=np.float32), r"np\.exp with dtype="),
     ("function", lambda: np.median(T), r"np\.median has no gradient rule.*np\.median\(t\.data\)"),
     ("function of a list", lambda: np.vstack([T, T]), r"np\.vstack has no gradient rule"),
-    ("function in a module", lambda: np.linalg.norm(T), r"np\.linalg\.norm has no gradient rule.*np\.linalg\.norm\(t\.data\)"),
+    ("function in a module", lambda: np.linalg.norm(T),
+     r"np\.linalg\.norm has no gradient rule.*np\.linalg\.norm\(t\.data\)"),
     ("in place into an array", lambda: np.ones(2).__iadd__(T), r"np\.add with out="),
     ("sum out", lambda: np.sum(T, out=np.ones(())), "out"),
     ("sum where", lambda: np.sum(T, where=np.array([True, False])), "where"),

@@ -10,8 +10,31 @@ array([[ 0.09 ,  0.245, -0.335]], dtype=float32)
 from . import data, functional, inspection, naive, nn, optim
 from .derivatives import grad, hessian, hvp, jacobian, jvp, vjp
 from .functional import (
-    broadcast_to, clip, concatenate, cross_entropy, einsum, flip, gelu, log_softmax, logit, logsumexp, matmul,
-    moveaxis, nll_loss, pad, relu, sigmoid, silu, softmax, split, stack, take_along_axis, tanh, tril, triu, where,
+    broadcast_to,
+    clip,
+    concatenate,
+    cross_entropy,
+    einsum,
+    flip,
+    gelu,
+    log_softmax,
+    logit,
+    logsumexp,
+    matmul,
+    moveaxis,
+    nll_loss,
+    pad,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    split,
+    stack,
+    take_along_axis,
+    tanh,
+    tril,
+    triu,
+    where,
 )  # fmt: skip
 from .graph import Graph
 from .inspection import gradient_flow

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .op import enable_grad
+from .op import grad_mode
 from .tensor import Tensor, as_array, attach
 
 Cotangent = Any  # an array in a raw pass, a Tensor in a recorded one
@@ -58,8 +58,8 @@ def sweep(
         if t in stop:
             yield t, g, ()
             continue
-        for hook in t.hooks or ():
-            new = hook(g if create_graph else Tensor(np.asarray(g)))
+        for hook in tuple(t.hooks or ()):
+            new = hook(g if create_graph else Tensor(np.array(g)))
             g = g if new is None else start(t, new, create_graph, f"a hook's replacement, {hook!r}")
         if t.op is None:
             yield t, g, ()
@@ -67,10 +67,9 @@ def sweep(
         need = t.need if wanted is None else [n and a in wanted for a, n in zip(t.args, t.need, strict=True)]
         if not create_graph:
             shares = t.op.pull(t, g, need, consume)
-        elif t.op.definition is None:
-            shares = t.op.pull_recorded(t, g, need)
         else:
-            shares = _pull_definition(t, g, need)
+            _check_unchanged(t)
+            shares = t.op.pull_recorded(t, g, need) if t.op.definition is None else _pull_definition(t, g, need)
         shares = [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
         yield t, g, shares
         for a, share in zip(t.args, shares, strict=False):
@@ -86,13 +85,19 @@ def sweep(
                     own.add(a)
 
 
+def _check_unchanged(t: Tensor) -> None:
+    """Refuse a recorded pass over arguments whose `.data` is no longer what the op saw."""
+    for i, (a, seen) in enumerate(zip(t.args, t.raw, strict=True)):
+        if isinstance(a, Tensor) and a.data is not seen:
+            raise RuntimeError(f"{t.op}: the .data of argument {i} was replaced since; run the forward pass again first")
+
+
 def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | None]:
     """Differentiate a fused op through its definition, recorded."""
     assert t.op is not None
     assert t.op.definition is not None
     inputs = {a for a, n in zip(t.args, need, strict=True) if n}
-    with enable_grad():
-        y = t.op.definition(*t.args, **t.kwargs)
+    y = t.op.definition(*t.args, **t.kwargs)
     found = {a: share for a, share, _ in sweep({y: g}, create_graph=True, stop=inputs) if a in inputs}
     return [found.pop(a, None) if n else None for a, n in zip(t.args, need, strict=True)]
 
@@ -118,14 +123,12 @@ def start(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cot
         raise TypeError(f"{caller} differentiates Tensors, not {type(output).__name__}")
     if not output.requires_grad:
         raise ValueError(
-            f"{caller}: nothing in this tensor's history requires a gradient. Either no leaf was made with "
-            "requires_grad=True, or it was computed under sm.no_grad(), or detach() or .data cut the history"
+            f"{caller}: nothing in this tensor's history requires a gradient: no leaf has requires_grad=True, or it "
+            "was computed under sm.no_grad(), or detach() or .data cut the history"
         )
     if gradient is None and output.size != 1:
-        raise ValueError(
-            f"{caller} of shape {output.shape}: only a scalar has one gradient. Reduce it first, for example with "
-            ".sum() or .mean(), or pass the gradient to start from"
-        )
+        raise ValueError(f"{caller}: only a scalar has one gradient, not shape {output.shape}; use .sum() or .mean() "
+                         "first, or pass the gradient to start from")  # fmt: skip
     gradient = np.ones(output.shape, output.dtype) if gradient is None else gradient
     if np.shape(gradient) != output.shape:
         raise ValueError(f"{caller}: the gradient given has shape {np.shape(gradient)}, the tensor {output.shape}")
@@ -150,9 +153,10 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
     """
     seed = start(tensor, gradient, create_graph, "backward()")
     given = {id(seed), id(gradient)}  # buffers that a leaf must not share: the caller's, and other leaves'
-    for t, g, _ in sweep({tensor: seed}, create_graph=create_graph):
-        if t.op is None or t.retains:
-            _deposit(t, g, given)
+    with grad_mode(create_graph):
+        for t, g, _ in sweep({tensor: seed}, create_graph=create_graph):
+            if t.op is None or t.retains:
+                _deposit(t, g, given)
 
 
 def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
@@ -161,10 +165,11 @@ def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
         if t.op is None and t.grad is not None:
             t.grad = t.grad + g if isinstance(g, Tensor) else Tensor(np.asarray(t.grad.data + g))
         elif isinstance(g, Tensor):
-            t.grad = g
+            t.grad = g.astype(g.dtype)  # a recorded copy
         else:
             g = np.asarray(g)
-            t.grad = Tensor(g.copy() if t.op is not None or g.base is not None or id(g) in given else g)
+            shared = t.op is not None or t.hooks or g.base is not None or id(g) in given
+            t.grad = Tensor(g.copy() if shared else g)
             given.add(id(g))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .autograd import Cotangent, ancestors, start, sweep
-from .op import enable_grad
+from .op import enable_grad, grad_mode
 from .tensor import Tensor
 
 
@@ -23,7 +23,7 @@ def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tenso
 
 def as_tuple(x: Any) -> tuple[Any, ...]:
     """Return a sequence as a tuple, and anything else as a tuple of one."""
-    return tuple(x) if isinstance(x, (tuple, list)) else (x,)
+    return tuple(x) if isinstance(x, (tuple, list, Iterator)) else (x,)
 
 
 def grad(
@@ -54,9 +54,10 @@ def grad(
         g = start(y, first, create_graph, "grad")
         seeds[y] = seeds[y] + g if y in seeds else g
     found: dict[Tensor, Any] = dict.fromkeys(inputs)
-    for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
-        if t in found:
-            found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
+    with grad_mode(create_graph):
+        for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
+            if t in found:
+                found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
     missing = [i for i, x in enumerate(inputs) if found[x] is None]
     if missing and not allow_unused:
         raise ValueError(f"grad: the outputs don't depend on input(s) {missing}; allow_unused=True gives None for them")
@@ -99,6 +100,8 @@ def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[
     outputs = _outputs(y)
 
     def pullback(*cotangents: Any) -> tuple[Tensor, ...]:
+        if len(cotangents) != len(outputs):
+            raise ValueError(f"vjp: {len(outputs)} outputs, but {len(cotangents)} cotangents")
         return _grads(outputs, inputs, cotangents)
 
     return y, pullback

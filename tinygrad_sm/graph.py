@@ -58,7 +58,8 @@ class Graph:
     """What made one tensor, or several: nodes and edges in creation order.
 
     Gradients are there if there is a scalar to start from, or a `gradient` to start with. The edges that leave
-    a node carry the shares of its gradient, which add up to it. Arrays are not copied; no Tensor is kept alive.
+    a node carry the shares of its gradient, which add up to it. Hooks run, and what they return is shown. Arrays
+    are not copied; no Tensor is kept alive.
 
     Parameters
     ----------

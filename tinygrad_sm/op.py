@@ -15,9 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .tensor import FUNCTIONS, UFUNCS, Array, Tensor, wrap
+from .tensor import FUNCTIONS, UFUNCS, Array, Tensor, as_array, wrap
 
 REGISTRY: dict[str, Op] = {}
+
+
+def registered(name: str) -> Op:
+    """Return the op of this name."""
+    return REGISTRY[name]
 
 
 class Mode(NamedTuple):
@@ -31,7 +36,8 @@ MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa:
 
 
 @contextmanager
-def _grad_mode(on: bool) -> Iterator[None]:
+def grad_mode(on: bool) -> Iterator[None]:
+    """Record the ops called inside, or don't."""
     token = MODE.set(MODE.get()._replace(grad=on))
     try:
         yield
@@ -40,21 +46,13 @@ def _grad_mode(on: bool) -> Iterator[None]:
 
 
 def no_grad() -> Any:
-    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients.
-
-    >>> import tinygrad_sm as sm
-    >>> x = sm.Tensor([1.0], requires_grad=True)
-    >>> with sm.no_grad():
-    ...     y = x * 2
-    >>> y.requires_grad
-    False
-    """
-    return _grad_mode(False)
+    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients."""
+    return grad_mode(False)
 
 
 def enable_grad() -> Any:
     """Context manager and decorator: record again, inside a `no_grad` block."""
-    return _grad_mode(True)
+    return grad_mode(True)
 
 
 Rule = Callable[..., Any]
@@ -72,11 +70,10 @@ class Op:
     - one callable `(g, y, residual, *args, **kwargs)` returns the gradients of all arguments;
     - None: the output is piecewise constant and carries no gradient (comparisons, `sign`).
 
-    `definition`, which makes an op *fused*, is the same function composed of simple ops: it is what
-    `create_graph=True` differentiates and what tests compare with, so that `vjp` runs on arrays only and may
-    overwrite the residual. `formula`, `gradient` and `latex` (both as LaTeX) serve pictures and documents;
-    `samples`, with arrays drawn from `domain`, serve tests; `numpy` lists the NumPy functions that this op
-    stands for when they are called on Tensors. An op of one's own takes a few lines:
+    `definition`, which makes an op *fused*, is the same function composed of simple ops: what `create_graph=True`
+    differentiates and tests compare with, so that `vjp` runs on arrays only and may overwrite the residual.
+    `formula`, `gradient` and `latex` (both) serve pictures and documents, `samples` from `domain` serve tests, and
+    `numpy` lists the NumPy functions that this op stands for on Tensors. An op of one's own:
 
     >>> import tinygrad_sm as sm
     >>> cube = sm.Op(lambda x: x**3, (lambda g, y, x: g * 3 * x**2,), name="cube", formula="x³", gradient="g·3x²")
@@ -105,9 +102,7 @@ class Op:
         self.formula, self.gradient, self.latex = formula, gradient, latex
         self.samples, self.domain = samples, domain
         self.__name__ = self.name
-        self.__doc__ = forward.__doc__ if not isinstance(forward, np.ufunc) and forward.__doc__ else (
-            f"{self.name}: {formula}\n\nBackward: {gradient or 'none, the output is piecewise constant'}.\n"
-        )
+        self.__doc__ = f"{self.name}: {formula}\n\nBackward: {gradient or 'none, for it is piecewise constant'}.\n"
         REGISTRY[self.name] = self
         for function in numpy:
             if isinstance(function, np.ufunc):
@@ -119,7 +114,7 @@ class Op:
         return f"<op {self.name}: {self.formula}>"
 
     def __reduce__(self) -> Any:
-        return REGISTRY.__getitem__, (self.name,)
+        return registered, (self.name,)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 (the class says it)
         raw, need, boxed = [], [], False
@@ -128,6 +123,8 @@ class Op:
                 boxed = True
                 raw.append(a.data)
                 need.append(a.requires_grad)
+            elif isinstance(a, list):
+                return self(*(as_array(b) if isinstance(b, list) else b for b in args), **kwargs)
             else:
                 raw.append(a)
                 need.append(False)
@@ -165,23 +162,14 @@ class Op:
     def pull_recorded(self, t: Tensor, g: Tensor, need: list[bool]) -> Sequence[Any]:
         """Do what `pull` does on Tensors, so that the result can be differentiated again."""
         assert self.vjp is not None
-        for i, (a, seen) in enumerate(zip(t.args, t.raw, strict=True)):
-            if isinstance(a, Tensor) and a.data is not seen:
-                raise RuntimeError(
-                    f"{self.name}: the .data of argument {i} was replaced after the forward pass, so a recorded "
-                    "backward pass would mix old and new values. Run the forward pass again first"
-                )
-        with enable_grad():
-            if isinstance(self.vjp, tuple):
-                rules = zip(self.vjp, need, strict=False)
-                return [rule(g, t, *t.args, **t.kwargs) if n else None for rule, n in rules]
-            return self.vjp(g, t, None, *t.args, **t.kwargs)
+        if isinstance(self.vjp, tuple):
+            rules = zip(self.vjp, need, strict=False)
+            return [rule(g, t, *t.args, **t.kwargs) if n else None for rule, n in rules]
+        return self.vjp(g, t, None, *t.args, **t.kwargs)
 
 
 def _named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:
     """Return the error that NumPy raised, saying which op it was and what came in."""
-    if str(error).startswith(name):
-        return error
     seen = ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)[:60] for a in raw)
     kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
     return kind(f"{name}({seen}): {error}")

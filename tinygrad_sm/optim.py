@@ -37,8 +37,8 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)} in a parameter group")
             members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
             for p in members:
-                if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
-                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor with requires_grad=True")
+                if not isinstance(p, Tensor) or not p.is_leaf:
+                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor")
                 if id(p) in seen:
                     raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
                 seen.add(id(p))

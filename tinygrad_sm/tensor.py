@@ -12,7 +12,8 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -49,12 +50,6 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a Tensor holds real numbers or bools, not dtype {array.dtype} (from {type(data).__name__})")
     return array
-
-
-class Handle(NamedTuple):
-    """What `register_hook` returns: call `.remove()` to take the hook away."""
-
-    remove: Callable[[], None]
 
 
 class Tensor:
@@ -129,13 +124,21 @@ class Tensor:
             raise ValueError("retain_grad: this tensor requires no gradient, so there will be none to keep")
         self.retains = True
 
-    def register_hook(self, hook: Callable[[Tensor], Any]) -> Handle:
-        """Call `hook(gradient)` when the gradient of this tensor is complete; what it returns replaces it."""
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Any:
+        """Call `hook(gradient)` when this tensor's gradient is complete; what it returns replaces it.
+
+        Returns a handle, whose `.remove()` takes the hook away.
+        """
         if not self.requires_grad:
             raise ValueError("register_hook: this tensor requires no gradient, so the hook would never be called")
         hooks = self.hooks = self.hooks or []
         hooks.append(hook)
-        return Handle(lambda: hooks.remove(hook))
+        return SimpleNamespace(remove=lambda: hooks.remove(hook) if hook in hooks else None)
+
+    def __setstate__(self, state: Any) -> None:
+        for name, value in state[1].items():
+            setattr(self, name, value)
+        self.order = next(_creation)  # unpickled or copied: newer than its arguments, older than what is made of it
 
     # -- Python's protocols ------------------------------------------------------------------
     __hash__ = object.__hash__  # by identity, although == compares elementwise
@@ -183,9 +186,10 @@ class Tensor:
 
     # -- NumPy's protocols -------------------------------------------------------------------
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy or (dtype is not None and dtype != self.dtype):
-            return self.data.astype(dtype or self.dtype)
-        return self.data
+        converts = dtype is not None and dtype != self.dtype
+        if converts and copy is False:
+            raise ValueError(f"a tensor of dtype {self.dtype} cannot become {dtype} without a copy")
+        return self.data.astype(dtype or self.dtype) if copy or converts else self.data
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         op = UFUNCS.get(ufunc)
@@ -215,7 +219,8 @@ class Tensor:
 
 
 def _no_rule(function: Any, detail: str = "") -> TypeError:
-    name = f"np.{function.__name__}"
+    name = f"{function.__module__}.{function.__name__}" if hasattr(function, "__module__") else function.__name__
+    name = name.replace("numpy", "np", 1) if "." in name else f"np.{name}"
     return TypeError(
         f"{name}{detail} has no gradient rule for Tensors: use the ops of tinygrad_sm and tinygrad_sm.functional, "
         f"or {name}(t.data) if no gradient has to flow"

@@ -38,7 +38,7 @@ DEFAULT: dict[str, Any] = {
     "n_layers": 2, "lr": 2e-3, "dropout": 0.0, "scaled": True, "init": "gpt2", "eval_every": 50,
 }  # fmt: skip
 LONG: dict[str, Any] = {"steps": 2500, "context": 128, "n_layers": 4, "dropout": 0.1, "eval_every": 100}
-UNIT: dict[str, Any] = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128, q and k of unit variance: the article's assumption
+UNIT: dict[str, Any] = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128: the article's assumption
 EVAL_WINDOWS = 64
 Say = Callable[[str], None]
 
@@ -109,19 +109,15 @@ class Run:
         if windows is not None and len(x) > windows:
             chosen = np.linspace(0, len(x) - 1, windows).astype(int)
             x, y = x[chosen], y[chosen]
-        self.model.eval()
-        with no_grad():
+        with no_grad(), self.model.evaluating():
             total = sum(F.cross_entropy(self.model(a), b, reduction="sum").item() for a, b in _chunks(x, y, 32))
-        self.model.train()
         return total / y.size
 
     def attention(self) -> list[dict[str, float]]:
         """Return the entropy and the largest weight of each block's attention on held-out text."""
         x, _ = data.all_windows(self.corpus["held_out"], self.options["context"])
-        self.model.eval()
-        found = [attention_stats(w, causal=True) for w in self.model.attention_weights(x[:8])]
-        self.model.train()
-        return found
+        with self.model.evaluating():
+            return [attention_stats(w, causal=True) for w in self.model.attention_weights(x[:8])]
 
     def measure(self) -> dict[str, Any]:
         """Return one line of metrics, and start the next mean of training losses."""

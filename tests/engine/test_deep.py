@@ -15,7 +15,6 @@ DEPTH = 300_000
 
 @pytest.fixture
 def no_garbage_collection() -> object:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

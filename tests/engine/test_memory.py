@@ -19,7 +19,6 @@ from tinygrad_sm import Tensor
 
 @pytest.fixture(autouse=True)
 def _no_garbage_collection() -> Iterator[None]:
-    gc.collect()
     gc.disable()
     yield
     gc.enable()

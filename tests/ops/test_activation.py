@@ -68,7 +68,9 @@ def test_fused_gelu_takes_any_shape(shape: tuple[int, ...]) -> None:
         close(sm.grad(y, x, c, create_graph=create_graph), expected, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["exp", "log", "log1p", "expm1", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu"])
+@pytest.mark.parametrize(
+    "name", ["exp", "log", "log1p", "expm1", "sqrt", "abs", "sin", "cos", "tanh", "sigmoid", "relu"]
+)
 def test_methods_are_the_functions(name: str) -> None:
     x = Tensor([0.25, 0.5])
     assert getattr(x, name)().tolist() == getattr(sm, name)(x).tolist()

@@ -31,7 +31,10 @@ def calls(draw: Any) -> tuple[list[Any], Any, bool, float | None]:
     t, s, d = (draw(st.integers(1, 4)) for _ in range(3))
     full = draw(st.lists(st.integers(1, 3), max_size=2))
     leads = [[n if draw(st.booleans()) else 1 for n in full][draw(st.integers(0, len(full))) :] for _ in range(3)]
-    q, k, v = (normal(*lead, *shape, seed=i) for i, (lead, shape) in enumerate(zip(leads, [(t, d), (s, d), (s, 2)], strict=True)))
+    q, k, v = (
+        normal(*lead, *shape, seed=i)
+        for i, (lead, shape) in enumerate(zip(leads, [(t, d), (s, d), (s, 2)], strict=True))
+    )
     lead = np.broadcast_shapes(*(x.shape[:-2] for x in (q, k, v)))
     rng = np.random.default_rng(draw(st.integers(0, 99)))
     shape = [n if draw(st.booleans()) else 1 for n in (*lead, t, s)][draw(st.integers(0, len(lead))) :]
@@ -63,7 +66,9 @@ def test_any_shapes_mask_and_scale(call: Any) -> None:
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("block_bytes", [8, 40, 100, 10_000])
 @pytest.mark.parametrize("keep_bytes", [0, 1 << 20])
-def test_blocks_change_nothing(causal: bool, block_bytes: int, keep_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_change_nothing(
+    causal: bool, block_bytes: int, keep_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arrays = qkv(2, 3, t=5, s=4)
     masks = [None, np.random.default_rng(0).random((5, 4)) > 0.3, normal(2, 1, 5, 4), normal(1, 4), normal(3, 5, 1)]
 
@@ -176,7 +181,9 @@ def test_a_mask_can_learn() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32], ids=lambda d: d.__name__)
-@pytest.mark.parametrize("mask", [None, np.array([True, True, False, True]), normal(3, 4)], ids=["none", "bool", "float64"])
+@pytest.mark.parametrize(
+    "mask", [None, np.array([True, True, False, True]), normal(3, 4)], ids=["none", "bool", "float64"]
+)
 @pytest.mark.parametrize("options", [{}, {"return_weights": True}, {"dropout_p": 0.5}], ids=str)
 def test_dtype_is_kept_also_with_a_mask_of_another(dtype: Any, mask: Any, options: Any) -> None:
     leaves = [leaf(a, dtype) for a in qkv(2)]
@@ -230,7 +237,8 @@ def test_arrays_give_arrays_and_lists_are_taken() -> None:
 
 Q, K, V = (Tensor(a) for a in qkv(2))
 ERRORS = [
-    ("d_k", (Q, Tensor(np.ones((2, 4, 6))), V), {}, ValueError, r"q \(2, 3, 5\), k \(2, 4, 6\), v \(2, 4, 2\) do not fit"),
+    ("d_k", (Q, Tensor(np.ones((2, 4, 6))), V), {}, ValueError,
+     r"q \(2, 3, 5\), k \(2, 4, 6\), v \(2, 4, 2\) do not fit"),
     ("keys and values", (Q, K, Tensor(np.ones((2, 3, 2)))), {}, ValueError, "do not fit"),
     ("one axis", (Tensor([1.0]), K, V), {}, ValueError, r"q \(1,\).*do not fit"),
     ("leading axes", (Tensor(np.ones((3, 3, 5))), K, V), {}, ValueError, r"q \(3, 3, 5\)"),
@@ -240,7 +248,8 @@ ERRORS = [
     ("scale NaN", (Q, K, V), {"scale": np.nan}, ValueError, "finite number above 0, not nan"),
     ("dropout 1", (Q, K, V), {"dropout_p": 1.0}, ValueError, r"dropout_p must be in \[0, 1\), not 1.0"),
     ("dropout −0.1", (Q, K, V), {"dropout_p": -0.1}, ValueError, "not -0.1"),
-    ("mask of integers", (Q, K, V), {"mask": np.ones((3, 4), int)}, TypeError, r"mask must be bool.*not int64; use \.astype"),
+    ("mask of integers", (Q, K, V), {"mask": np.ones((3, 4), int)}, TypeError,
+     r"mask must be bool.*not int64; use \.astype"),
     ("mask's shape", (Q, K, V), {"mask": np.ones((4, 3), bool)}, ValueError, r"mask of shape \(4, 3\).*\(2, 3, 4\)"),
     ("mask's axes", (Q, K, V), {"mask": np.ones((1, 2, 3, 4), bool)}, ValueError, r"mask of shape \(1, 2, 3, 4\)"),
 ]  # fmt: skip

@@ -17,7 +17,6 @@ import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor
 
-
 Shapes = npst.BroadcastableShapes
 
 
@@ -111,15 +110,18 @@ def test_einsum_in_every_notation_of_numpy(call: Any) -> None:
 
 
 ERRORS = [
-    ("matmul", lambda: leaf(normal(2, 3)) @ leaf(normal(2, 3)), ValueError, r"^matmul\(float64\[2, 3\], float64\[2, 3\]\)"),
+    ("matmul", lambda: leaf(normal(2, 3)) @ leaf(normal(2, 3)), ValueError,
+     r"^matmul\(float64\[2, 3\], float64\[2, 3\]\)"),
     ("matmul of a scalar", lambda: leaf(normal(2, 3)) @ 2.0, ValueError, "^matmul"),
     ("linear", lambda: F.linear(normal(2, 3), normal(4, 5)), ValueError, r"linear: x of shape \(2, 3\) .*\(4, 5\)"),
-    ("linear, bias", lambda: F.linear(normal(2, 3), normal(4, 3), normal(3)), ValueError, r"linear: bias of shape \(3,\)"),
+    ("linear, bias", lambda: F.linear(normal(2, 3), normal(4, 3), normal(3)), ValueError,
+     r"linear: bias of shape \(3,\)"),
     ("linear, scalar", lambda: F.linear(Tensor(1.0), normal(4, 3)), ValueError, r"linear: x of shape \(\)"),
     ("einsum, operands", lambda: F.einsum("ij,jk->ik", normal(2, 3)), ValueError, "names 2 operands, but 1 are given"),
     ("einsum, axes", lambda: F.einsum("ijk->i", normal(2, 3)), ValueError, "^einsum"),
     ("einsum, too few", lambda: F.einsum("i...j...->", normal(2, 3)), ValueError, "^einsum"),
-    ("einsum, lengths", lambda: F.einsum("ij,jk->ik", normal(2, 3), normal(2, 3)), ValueError, r"^einsum\(float64\[2, 3\]"),
+    ("einsum, lengths", lambda: F.einsum("ij,jk->ik", normal(2, 3), normal(2, 3)), ValueError,
+     r"^einsum\(float64\[2, 3\]"),
     ("einsum, unknown output", lambda: F.einsum("ij->k", normal(2, 3)), ValueError, "^einsum"),
 ]  # fmt: skip
 

@@ -89,7 +89,8 @@ X = Tensor(np.ones((2, 3)))
 ERRORS = [
     ("layer_norm", lambda: F.layer_norm(X, 4), r"normalized_shape \(4,\) is not how the shape of x \(2, 3\) ends"),
     ("layer_norm", lambda: F.layer_norm(X, ()), r"normalized_shape \(\)"),
-    ("layer_norm", lambda: F.layer_norm(X, 3, Tensor(np.ones(2))), r"weight of shape \(2,\) must have normalized_shape \(3,\)"),
+    ("layer_norm", lambda: F.layer_norm(X, 3, Tensor(np.ones(2))),
+     r"weight of shape \(2,\) must have normalized_shape \(3,\)"),
     ("layer_norm", lambda: F.layer_norm(X, 3, None, Tensor(np.ones((1, 3)))), r"bias of shape \(1, 3\)"),
     ("rms_norm", lambda: F.rms_norm(X, (3, 2)), r"normalized_shape \(3, 2\)"),
     ("rms_norm", lambda: F.rms_norm(X, 3, Tensor(np.ones(4))), r"weight of shape \(4,\)"),

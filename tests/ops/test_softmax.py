@@ -173,7 +173,10 @@ def test_jacobian_is_diag_p_minus_p_p_transposed() -> None:
     z = normal(5)
     for temperature in (1.0, 2.0):
         p = F.softmax(z, temperature=temperature)
-        close(sm.jacobian(lambda x, t=temperature: F.softmax(x, temperature=t), z), (np.diag(p) - np.outer(p, p)) / temperature)
+        close(
+            sm.jacobian(lambda x, t=temperature: F.softmax(x, temperature=t), z),
+            (np.diag(p) - np.outer(p, p)) / temperature,
+        )
     p = F.softmax(z)
     close(sm.hessian(F.logsumexp, z), np.diag(p) - np.outer(p, p))
 
@@ -206,7 +209,8 @@ SOFTMAX_ERRORS = [
     ("axis of floats", (Tensor([1.0]),), {"axis": 0.0}, TypeError, "axis"),
     ("axis None", (Tensor([1.0]),), {"axis": None}, TypeError, "axis must be one integer, not None"),
     ("two axes", (Tensor([[1.0]]),), {"axis": (0, 1)}, TypeError, r"axis must be one integer, not \(0, 1\)"),
-    ("temperature 0", (Tensor([1.0]),), {"temperature": 0.0}, ValueError, "temperature must be a positive number, not 0"),
+    ("temperature 0", (Tensor([1.0]),), {"temperature": 0.0}, ValueError,
+     "temperature must be a positive number, not 0"),
     ("temperature −1", (Tensor([1.0]),), {"temperature": -1}, ValueError, "not -1"),
     ("temperature NaN", (Tensor([1.0]),), {"temperature": np.nan}, ValueError, "not nan"),
     ("temperature ∞", (Tensor([1.0]),), {"temperature": np.inf}, ValueError, "not inf"),

@@ -10,11 +10,11 @@ import pytest
 from helpers import normal
 
 pytest.importorskip("torch")
-import torch  # noqa: E402
-import torch.nn.functional as TF  # noqa: E402
-from oracle import same  # noqa: E402
+import torch
+import torch.nn.functional as TF
+from oracle import same
 
-import tinygrad_sm.functional as F  # noqa: E402
+import tinygrad_sm.functional as F
 
 pytestmark = pytest.mark.torch
 Z = normal(4, 5, 3)  # (batch, classes, positions)
@@ -39,10 +39,13 @@ def theirs(f: Any, axis: int, dtype: Any, target: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize(("reduction", "weight", "ignore", "smoothing", "axis"), OPTIONS, ids=str)
-def test_cross_entropy_of_indices(reduction: str, weight: Any, ignore: int, smoothing: float, axis: int, dtype: Any) -> None:
+def test_cross_entropy_of_indices(
+    reduction: str, weight: Any, ignore: int, smoothing: float, axis: int, dtype: Any
+) -> None:
     options = {"weight": weight, "ignore_index": ignore, "label_smoothing": smoothing, "reduction": reduction}
     same(lambda z: F.cross_entropy(z, TARGET, axis=axis, **options),
-         theirs(TF.cross_entropy, axis, dtype, TARGET, **options), [laid_out(Z, axis)], dtype, second=dtype is np.float64)  # fmt: skip
+         theirs(TF.cross_entropy, axis, dtype, TARGET, **options), [laid_out(Z, axis)], dtype,
+          second=dtype is np.float64)  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda d: d.__name__)
@@ -55,7 +58,8 @@ def test_cross_entropy_of_probabilities(reduction: str, weight: Any, smoothing: 
     for learned in (False, True):
         if not learned:
             same(lambda z: F.cross_entropy(z, laid_out(q, axis), axis=axis, **options),
-                 theirs(TF.cross_entropy, axis, dtype, q, **options), [laid_out(Z, axis)], dtype, second=True)  # fmt: skip
+                 theirs(TF.cross_entropy, axis, dtype, q, **options), [laid_out(Z, axis)], dtype,
+                  second=True)  # fmt: skip
             continue
         same(lambda z, t: F.cross_entropy(z, t, axis=axis, **options),
              lambda z, t: TF.cross_entropy(z.movedim(axis, 1), t.movedim(axis, 1), **{**options, "weight": tensor}),
@@ -104,7 +108,8 @@ def test_attention(mask: Any, scale: Any, dtype: Any) -> None:
     arrays = [normal(2, 2, 3, 5), normal(2, 2, 4, 5, seed=1), normal(2, 2, 4, 6, seed=2)]
     tensor = None if mask is None else torch.tensor(mask if mask.dtype == bool else mask.astype(dtype))
     same(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, mask=mask, scale=scale),
-         lambda q, k, v: TF.scaled_dot_product_attention(q, k, v, attn_mask=tensor, scale=scale), arrays, dtype)  # fmt: skip
+         lambda q, k, v: TF.scaled_dot_product_attention(q, k, v, attn_mask=tensor, scale=scale), arrays,
+          dtype)  # fmt: skip
     if dtype is np.float64:
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):  # the one that goes to second order
             same(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, mask=mask, scale=scale),

@@ -9,12 +9,12 @@ import pytest
 from helpers import normal
 
 pytest.importorskip("torch")
-import torch  # noqa: E402
-import torch.nn.functional as TF  # noqa: E402
-from oracle import same  # noqa: E402
+import torch
+import torch.nn.functional as TF
+from oracle import same
 
-import tinygrad_sm as sm  # noqa: E402
-import tinygrad_sm.functional as F  # noqa: E402
+import tinygrad_sm as sm
+import tinygrad_sm.functional as F
 
 pytestmark = pytest.mark.torch
 A, B = normal(2, 3), normal(2, 3, seed=1)
@@ -40,7 +40,8 @@ OPS: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
     "maximum": (sm.maximum, torch.maximum, (A, B)), "maximum of equals": (sm.maximum, torch.maximum, (A, A)),
     "minimum": (sm.minimum, torch.minimum, (A, B)),
     "clip": (lambda a: F.clip(a, -0.5, 0.5), lambda a: torch.clamp(a, -0.5, 0.5), (A,)),
-    "clip at the bounds": (lambda a: F.clip(a, -1.0, 1.0), lambda a: torch.clamp(a, -1.0, 1.0), (np.array([-2.0, -1, 0, 1, 2]),)),
+    "clip at the bounds": (lambda a: F.clip(a, -1.0, 1.0), lambda a: torch.clamp(a, -1.0, 1.0), (np.array([-2.0, -1, 0,
+     1, 2]),)),
     "abs at 0": (sm.abs, torch.abs, (np.zeros(3),)), "relu at 0": (F.relu, torch.relu, (np.zeros(3),)),
     "where": (lambda a, b: F.where(INDEX > 0, a, b), lambda a, b: torch.where(torch.tensor(INDEX > 0), a, b), (A, B)),
     "sum": (lambda a: a.sum(1), lambda a: a.sum(1), (A,)),
@@ -57,7 +58,8 @@ OPS: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
     "softmax": (F.softmax, lambda a: torch.softmax(a, -1), (A,)),
     "log_softmax": (lambda a: F.log_softmax(a, 0), lambda a: torch.log_softmax(a, 0), (A,)),
     "softmax with temperature": (lambda a: F.softmax(a, temperature=0.3), lambda a: torch.softmax(a / 0.3, -1), (A,)),
-    "reshape": (lambda a: a.reshape(3, 2), lambda a: a.reshape(3, 2), (A,)), "transpose": (lambda a: a.T, lambda a: a.T, (A,)),
+    "reshape": (lambda a: a.reshape(3, 2), lambda a: a.reshape(3, 2), (A,)), "transpose": (lambda a: a.T,
+     lambda a: a.T, (A,)),
     "moveaxis": (lambda a: F.moveaxis(a, 0, 1), lambda a: torch.moveaxis(a, 0, 1), (A,)),
     "squeeze": (lambda a: a[:, :1].squeeze(1), lambda a: a[:, :1].squeeze(1), (A,)),
     "broadcast_to": (lambda a: F.broadcast_to(a, (4, 2, 3)), lambda a: a.expand(4, 2, 3), (A,)),
@@ -74,10 +76,13 @@ OPS: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
     "einsum": (lambda a, b: F.einsum("ij,kj->ik", a, b), lambda a, b: torch.einsum("ij,kj->ik", a, b), (A, B)),
     "index": (lambda a: a[[0, 1, 0], 1:], lambda a: a[[0, 1, 0], 1:], (A,)),
     "mask": (lambda a: a[INDEX > 0], lambda a: a[torch.tensor(INDEX > 0)], (A,)),
-    "take_along_axis": (lambda a: F.take_along_axis(a, INDEX, 1), lambda a: torch.take_along_dim(a, torch.tensor(INDEX), 1), (A,)),
+    "take_along_axis": (lambda a: F.take_along_axis(a, INDEX, 1), lambda a: torch.take_along_dim(a,
+     torch.tensor(INDEX), 1), (A,)),
     "embedding": (lambda w: F.embedding(INDEX, w), lambda w: TF.embedding(torch.tensor(INDEX), w), (normal(4, 2),)),
-    "layer_norm": (lambda x, w, b: F.layer_norm(x, 3, w, b), lambda x, w, b: TF.layer_norm(x, (3,), w, b), (A, B[0], B[1])),
-    "layer_norm over two axes": (lambda x: F.layer_norm(x, (2, 3), eps=0.1), lambda x: TF.layer_norm(x, (2, 3), eps=0.1), (A,)),
+    "layer_norm": (lambda x, w, b: F.layer_norm(x, 3, w, b), lambda x, w, b: TF.layer_norm(x, (3,), w, b), (A, B[0],
+     B[1])),
+    "layer_norm over two axes": (lambda x: F.layer_norm(x, (2, 3), eps=0.1), lambda x: TF.layer_norm(x, (2, 3),
+     eps=0.1), (A,)),
     "rms_norm": (lambda x, w: F.rms_norm(x, 3, w, eps=1e-3), lambda x, w: TF.rms_norm(x, (3,), w, eps=1e-3), (A, B[0])),
 }  # fmt: skip
 ONCE = {"relu at 0"}  # their second derivatives differ by convention only

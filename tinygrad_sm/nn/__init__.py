@@ -2,8 +2,22 @@
 
 from .attention import Cache, MultiHeadAttention
 from .layers import (
-    GELU, CrossEntropyLoss, Dropout, Embedding, LayerNorm, Linear, LogSoftmax, MSELoss, NLLLoss, ReLU, RMSNorm,
-    Sequential, Sigmoid, SiLU, Softmax, Tanh,
+    GELU,
+    CrossEntropyLoss,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    LogSoftmax,
+    MSELoss,
+    NLLLoss,
+    ReLU,
+    RMSNorm,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
 )  # fmt: skip
 from .module import Module
 from .transformer import TransformerBlock, TransformerLM

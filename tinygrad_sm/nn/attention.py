@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..ops.arguments import operand
 from ..tensor import Tensor
 from .layers import Linear, Rng
 from .module import Module
@@ -25,14 +26,14 @@ class Cache:
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add the new positions (B, H, T, d_head), and return all so far."""
-        start, self.length = self.length, self.length + k.shape[2]
-        if self.length > self.context:
-            raise ValueError(f"the key-value cache holds {self.context} positions; {self.length} were given")
+        start, end = self.length, self.length + k.shape[2]
+        if end > self.context:
+            raise ValueError(f"the key-value cache holds {self.context} positions, and {end} were given")
         if self.k is None:
             shape = (*k.shape[:2], self.context, k.shape[3])
             self.k, self.v = np.empty(shape, k.dtype), np.empty(shape, v.dtype)
-        self.k[:, :, start : self.length], self.v[:, :, start : self.length] = k.data, v.data
-        return Tensor(self.k[:, :, : self.length]), Tensor(self.v[:, :, : self.length])
+        self.k[:, :, start:end], self.v[:, :, start:end], self.length = k.data, v.data, end
+        return Tensor(self.k[:, :, :end]), Tensor(self.v[:, :, :end])
 
 
 class MultiHeadAttention(Module):
@@ -87,7 +88,7 @@ class MultiHeadAttention(Module):
         if x.ndim != 3 or x.shape[2] != self.d_model:
             raise ValueError(f"MultiHeadAttention: x must be (batch, time, {self.d_model}), not {x.shape}")
         b, t, _ = x.shape
-        qkv = self.qkv(x).reshape(b, t, 3, self.n_heads, -1)  # (B, T, 3, H, d_head)
+        qkv = self.qkv(x).reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
         qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, B, H, T, d_head)
         return [qkv[0], qkv[1], qkv[2]]
 
@@ -97,14 +98,19 @@ class MultiHeadAttention(Module):
         `mask` broadcasts to (B, H, T, S): bool, True = attend, or float, added to the scores. With a `cache`
         (no gradients then), x holds the new positions only.
         """
-        b, t, _ = x.shape
+        x = operand(x)
         q, k, v = self.split_heads(x)
+        b, t, _ = x.shape
         if cache is not None:
             k, v = cache.append(k, v)
         causal = self.causal
         if causal and k.shape[2] != t:  # new positions stand at the end of the keys
             ahead = np.arange(k.shape[2]) > np.arange(k.shape[2] - t, k.shape[2])[:, None]
-            mask, causal = (~ahead if mask is None else np.logical_and(mask, ~ahead)), False
+            if mask is not None and operand(mask).dtype != bool:
+                mask = F.where(ahead, -np.inf, mask)
+            else:
+                mask = ~ahead if mask is None else np.logical_and(mask, ~ahead)
+            causal = False
         attended = F.scaled_dot_product_attention(
             q, k, v, mask=mask, is_causal=causal, scale=None if self.scaled else 1.0,
             dropout_p=self.dropout if self.training else 0.0, return_weights=return_weights,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from ..tensor import Array, Tensor
 class Module:
     """Base class of layers and models: assign Tensors and other Modules as attributes, and write `forward`.
 
-    Every leaf Tensor found in attributes, lists, tuples and dicts is a parameter, except behind names that
-    start with an underscore. Other state (arrays, numbers) is yours alone.
+    Every leaf Tensor with `requires_grad` found in attributes, lists, tuples and dicts is a parameter, and stays one
+    when it is frozen later; except behind names that start with an underscore. Other state is yours alone.
 
     >>> import numpy as np, tinygrad_sm as sm
     >>> class Scale(sm.nn.Module):
@@ -97,8 +98,9 @@ class Module:
         own = dict(self.named_parameters())
         arrays = {name: np.asarray(a) for name, a in state.items()}
         check_names({name: p.shape for name, p in own.items()}, arrays, type(self).__name__)
+        converted = {name: arrays[name].astype(p.dtype) for name, p in own.items()}
         for name, p in own.items():
-            p.data = arrays[name].astype(p.dtype)
+            p.data = converted[name]
 
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all inside it to training (dropout works), or with False to evaluation."""
@@ -110,17 +112,30 @@ class Module:
         """Switch to evaluation: `train(False)`."""
         return self.train(False)
 
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Switch to evaluation inside a `with` block; each part gets its own mode back after."""
+        modes = [(module, module.training) for _, module in self.named_modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for p in self.parameters():
             p.grad = None
 
     def __repr__(self) -> str:
-        lines = []
+        lines: list[str] = []
+        above: list[str] = []
         for path, module in self.named_modules():
+            above = [p for p in above if path.startswith(f"{p}.") or not p]  # the modules around this one
             own = [f"{n}{list(p.shape)}" for n, p in module._members("") if isinstance(p, Tensor)]
-            indent = "  " * (path.count(".") + 1 if path else 0)
-            lines.append(f"{indent}{module._label or type(module).__name__} {' '.join(own)}".rstrip())
+            lines.append(f"{'  ' * len(above)}{module._label or type(module).__name__} {' '.join(own)}".rstrip())
+            above.append(path)
         return "\n".join(lines)
 
 
@@ -129,8 +144,10 @@ def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     stack = [(path, value)]
     while stack:
         path, value = stack.pop()
-        if isinstance(value, Module) or (isinstance(value, Tensor) and value.is_leaf):
+        if isinstance(value, Module):
             yield path, value
+        elif isinstance(value, Tensor) and value.is_leaf and (value.requires_grad or value.scope):
+            yield path, value  # a leaf with a scope has an owner: it was a parameter before it was frozen
         elif isinstance(value, (list, tuple)):
             stack += [(f"{path}.{i}", item) for i, item in enumerate(value)][::-1]
         elif isinstance(value, dict):

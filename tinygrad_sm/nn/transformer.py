@@ -175,22 +175,19 @@ class TransformerLM(Module):
         tokens = np.atleast_2d(np.asarray(prompt))
         if tokens.ndim != 2 or not tokens.shape[1] or tokens.dtype.kind not in "iu":
             raise ValueError(f"generate: the prompt must be integers (T,) or (B, T) with T ≥ 1, not {np.shape(prompt)}")
-        was_training = self.training
-        self.eval()
-        try:
-            caches: list[Cache] = []
+        caches: list[Cache] = []
+        with self.evaluating():
             for _ in range(max_new_tokens):
                 if not caches or caches[0].length == self.context:
                     # Full: keep the later half, whose positions start anew, and go on from there.
                     caches = [Cache(self.context) for _ in self.blocks]
-                    new = tokens[:, -(self.context if tokens.shape[1] < self.context else max(1, self.context // 2)) :]
+                    kept = tokens.shape[1] if tokens.shape[1] <= self.context else max(1, self.context // 2)
+                    new = tokens[:, -kept:]
                 with no_grad():
                     logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
                 new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
                 tokens = np.concatenate([tokens, new], axis=1)
                 yield new[:, 0]
-        finally:
-            self.train(was_training)
 
 
 def sample(

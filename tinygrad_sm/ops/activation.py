@@ -122,7 +122,7 @@ def _erf(x: Array) -> Array:
         raise ImportError(
             "gelu(approximate='none') needs the error function of SciPy: pip install scipy, or use approximate='tanh'"
         ) from None
-    return erf(x)
+    return np.asarray(erf(x)).astype(x.dtype)
 
 
 _gelu_exact = Op(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..op import REGISTRY, Op
-from ..tensor import FUNCTIONS, attach
+from ..tensor import FUNCTIONS, Tensor, attach
 from .sample import call
 
 PAIRS = (call((2, 3), (2, 3)), call((2, 3), (3,)), call((2, 1), (1, 3)), call((), (2, 3)), call((2, 3), 1.5))
@@ -87,7 +87,7 @@ pow = Op(
     latex=(r"a^b", r"\bar a = g\,b\,a^{b-1},\; \bar b = g\,y \log a"),
     samples=[*PAIRS, call((2, 3), 3), call((2, 3), 0), call((2, 3), -0.5), call(2.0, (2, 3))],
     domain=(0.5, 2.0),
-    numpy=[np.power, np.float_power],
+    numpy=[np.power],
 )
 square = Op(
     np.square,
@@ -187,7 +187,7 @@ maximum = Op(
     gradient="g to the larger; halves to equals",
     latex=(r"\max(a, b)", r"\bar a = g\,[a > b] + \tfrac g2 [a = b]"),
     samples=PAIRS,
-    numpy=[np.maximum, np.fmax],
+    numpy=[np.maximum],
 )
 minimum = Op(
     np.minimum,
@@ -199,7 +199,7 @@ minimum = Op(
     gradient="g to the smaller; halves to equals",
     latex=(r"\min(a, b)", r"\bar a = g\,[a < b] + \tfrac g2 [a = b]"),
     samples=PAIRS,
-    numpy=[np.minimum, np.fmin],
+    numpy=[np.minimum],
 )
 _clip = Op(
     lambda x, low=None, high=None: np.clip(x, low, high),
@@ -224,6 +224,9 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
     low, high = (a_min if min is None else min), (a_max if max is None else max)
     if low is None and high is None:
         raise ValueError("clip: give a lower bound, an upper bound or both")
+    if isinstance(low, Tensor) or isinstance(high, Tensor):  # bounds with gradients of their own
+        x = x if low is None else maximum(x, low)
+        return x if high is None else minimum(x, high)
     return _clip(x, low=low, high=high)
 
 
@@ -259,7 +262,8 @@ equal, not_equal, less, less_equal, greater, greater_equal = (
 )  # fmt: skip
 for _f in (
     np.sign, np.floor, np.ceil, np.rint, np.trunc, np.isnan, np.isinf, np.isfinite, np.signbit,
-    np.logical_and, np.logical_or, np.logical_xor, np.logical_not, np.bitwise_and, np.bitwise_or, np.invert,
+    np.logical_and, np.logical_or, np.logical_xor, np.logical_not,
+    np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.invert,
 ):  # fmt: skip
     Op(_f, None, formula=f"{_f.__name__}(x)", numpy=[_f])
 
@@ -271,6 +275,10 @@ for _name, _op in {
     "eq": equal, "ne": not_equal, "lt": less, "le": less_equal, "gt": greater, "ge": greater_equal,
 }.items():  # fmt: skip
     attach(**{f"__{_name}__": lambda a, b, op=_op: op(a, b)})
+for _name in ("and", "or", "xor"):
+    _op = REGISTRY[f"bitwise_{_name}"]
+    attach(**{f"__{_name}__": lambda a, b, op=_op: op(a, b), f"__r{_name}__": lambda a, b, op=_op: op(b, a)})
+attach(__pos__=lambda t: t)
 for _name, _op in {"neg": neg, "abs": abs, "invert": REGISTRY["invert"]}.items():
     attach(**{f"__{_name}__": lambda a, op=_op: op(a)})
 for _op in (exp, expm1, log, log1p, sqrt, sin, cos, abs):

@@ -14,7 +14,8 @@ import numpy as np
 
 from ..op import Op
 from ..random import dropout_mask
-from ..tensor import Array, Tensor, as_array
+from ..tensor import Array, Tensor
+from .arguments import operand
 from .arithmetic import where
 from .blocked import row_blocks
 from .sample import call
@@ -53,7 +54,7 @@ def _weights(q: Array, k: Array, mask: Array | None, causal: bool, scale: float,
 
 def _flat(x: Array, lead: tuple[int, ...]) -> Array:
     """Return `x` as (heads, length, d), with the leading axes broadcast to `lead`; half as single precision."""
-    x = np.broadcast_to(x, lead + x.shape[-2:]).reshape(-1, *x.shape[-2:])
+    x = np.broadcast_to(x, lead + x.shape[-2:]).reshape(int(np.prod(lead, dtype=int)), *x.shape[-2:])
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
@@ -116,8 +117,9 @@ def _composed(
     if mask is not None and mask.dtype == bool:
         allowed = allowed & mask
     elif mask is not None:
-        allowed = allowed & ~np.isneginf(mask.data if isinstance(mask, Tensor) else mask)
-        scores = scores + where(np.isneginf(mask), 0.0, mask)
+        hidden = np.isneginf(mask.data if isinstance(mask, Tensor) else mask)
+        allowed = allowed & ~hidden
+        scores = scores + where(hidden, 0.0, mask)
     if not allowed.all():
         attends = allowed.any(axis=-1, keepdims=True)  # a row with nothing to attend to gets zeros
         scores = where(allowed | ~attends, scores, -np.inf)
@@ -201,13 +203,18 @@ def scaled_dot_product_attention(
            [0.33, 0.67]], dtype=float32)
     """
     caller = "scaled_dot_product_attention"
-    q, k, v = (x if isinstance(x, (Tensor, np.ndarray)) else as_array(x) for x in (q, k, v))
+    q, k, v = operand(q), operand(k), operand(v)
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
             f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit; "
             "expected (…, T, d_k), (…, S, d_k), (…, S, d_v)"
         )
-    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    try:
+        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"{caller}: the leading axes of q {q.shape}, k {k.shape} and v {v.shape} do not broadcast"
+        ) from None
     if isinstance(scale, (bool, np.bool_)):
         raise TypeError(f"{caller}: scale is a number; None is 1/sqrt(d_k), and 1.0 switches the scaling off")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
@@ -216,7 +223,9 @@ def scaled_dot_product_attention(
     if not 0 <= dropout_p < 1:
         raise ValueError(f"{caller}: dropout_p must be in [0, 1), not {dropout_p}")
     if mask is not None:
-        mask = _check_mask(mask, (*lead, q.shape[-2], k.shape[-2]), caller)
+        mask = _check_mask(operand(mask), (*lead, q.shape[-2], k.shape[-2]), caller)
+        if mask.dtype != bool:
+            mask = mask.astype(q.dtype)
     learned = isinstance(mask, Tensor) and mask.requires_grad
     if isinstance(mask, Tensor) and not learned:
         mask = mask.data
@@ -230,7 +239,6 @@ def scaled_dot_product_attention(
 
 
 def _check_mask(mask: Any, shape: tuple[int, ...], caller: str) -> Any:
-    mask = mask if isinstance(mask, (Tensor, np.ndarray)) else as_array(mask)
     if mask.dtype.kind not in "bf":
         raise TypeError(
             f"{caller}: mask must be bool (True = attend) or float (added to the scores), "

@@ -8,13 +8,15 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Array, Tensor, as_array, attach
+from .arguments import normalize_axis, operand
 from .sample import call
+from .shape import broadcast_to
 
 
 def _is_basic(index: Any) -> bool:
     """Tell whether an index takes each element at most once (integers, slices, None, ..., masks)."""
     parts = index if isinstance(index, tuple) else (index,)
-    return all(not isinstance(p, (list, np.ndarray)) or np.asarray(p).dtype == bool for p in parts)
+    return all(not isinstance(p, np.ndarray) or p.dtype == bool for p in parts)
 
 
 def _scatter(g: Array, index: Any, shape: tuple[int, ...]) -> Array:
@@ -65,8 +67,8 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _plain(part: Any) -> Any:
-    """Turn Tensors and lists in an index to arrays, and refuse floats."""
-    if isinstance(part, list):
+    """Turn Tensors, lists and tuples in an index to arrays, and refuse floats."""
+    if isinstance(part, (list, tuple)):
         part = np.asarray(part, dtype=None if part else int)
     part = part.data if isinstance(part, Tensor) else part
     if isinstance(part, np.ndarray) and part.dtype.kind not in "iub":
@@ -90,21 +92,28 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     Tensor([[-0.1],
             [-0.4]])
     """
-    indices = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    x, indices = operand(x), as_array(indices)
+    (axis,) = normalize_axis((axis,), x.ndim, "take_along_axis")
     if indices.dtype.kind not in "iu" or indices.ndim != x.ndim:
         raise TypeError(
             f"take_along_axis: indices must be integers with {x.ndim} axes, as x has; "
             f"got {indices.dtype} of shape {indices.shape}"
         )
-    axis = axis % x.ndim
-    other = [max(a, b) for a, b in zip(x.shape, indices.shape, strict=True)]
-    other[axis] = indices.shape[axis]
-    return _getitem(x, index=_along(np.broadcast_to(indices, other), axis))
+    beside = [1 if i == axis else n for i, n in enumerate(x.shape)]
+    try:
+        shape = np.broadcast_shapes(beside, indices.shape)
+        x = broadcast_to(x, [x.shape[axis] if i == axis else n for i, n in enumerate(shape)])
+    except ValueError:
+        raise ValueError(
+            f"take_along_axis: indices of shape {indices.shape} do not fit x of shape {x.shape}; "
+            f"all axes but {axis} must be equal or 1"
+        ) from None
+    return _getitem(x, index=_along(np.broadcast_to(indices, shape), axis))
 
 
 def _sum_rows(g: Array, indices: Array, n: int) -> Array:
     """Add up the rows of `g` that belong to the same index: sort them together, then sum each run."""
-    g, indices = g.reshape(-1, g.shape[-1]), indices.reshape(-1)
+    g, indices = g.reshape(indices.size, g.shape[-1]), indices.reshape(-1)
     order = np.argsort(indices, kind="stable")
     ordered = indices[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.array([], int)
@@ -143,9 +152,11 @@ def embedding(indices: Any, weight: Any) -> Any:
     IndexError
         If an index is not in 0 … V − 1.
     """
-    indices = indices.data if isinstance(indices, Tensor) else np.asarray(indices)
+    indices, weight = as_array(indices), operand(weight)
     if indices.dtype.kind not in "iu":
-        raise TypeError(f"embedding: indices must be integers, not {indices.dtype}")
+        raise TypeError(f"embedding: indices must be integers, not {indices.dtype}; F.embedding(indices, weight)")
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: weight must be (V, d), not of shape {weight.shape}")
     n = weight.shape[0]
     if indices.size and (indices.min() < 0 or indices.max() >= n):
         raise IndexError(f"embedding: index {_first_bad(indices, n)} is not in 0 … {n - 1}, the rows of weight")

@@ -9,7 +9,13 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, attach
+from .arguments import count_rows, operand
 from .sample import call
+
+
+def rows(x: Any) -> Any:
+    """Return x (…, n) as a matrix (N, n)."""
+    return x.reshape((count_rows(x), x.shape[-1]))
 
 
 def _matmul_left(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -26,7 +32,7 @@ def _matmul_right(g: Any, y: Any, a: Any, b: Any) -> Any:
     if b.ndim == 1:  # b stood for one column
         return (a.swapaxes(-1, -2) @ g[..., None])[..., 0]
     if b.ndim == 2 and a.ndim > 2:  # one product over all batches at once, which sums them too
-        return a.reshape(-1, a.shape[-1]).swapaxes(0, 1) @ g.reshape(-1, g.shape[-1])
+        return rows(a).swapaxes(0, 1) @ rows(g)
     return a.swapaxes(-1, -2) @ g
 
 
@@ -45,18 +51,18 @@ matmul = Op(
 
 
 def _linear_forward(x: Any, weight: Any, bias: Any = None) -> Any:
-    out = x.reshape(-1, x.shape[-1]) @ weight.T  # one product, however many batch axes x has
+    out = rows(x) @ weight.T  # one product, however many batch axes x has
     if bias is not None:
         out += bias
-    return out.reshape(*x.shape[:-1], weight.shape[0])
+    return out.reshape((*x.shape[:-1], weight.shape[0]))
 
 
 _linear = Op(
     _linear_forward,
     (
-        lambda g, y, x, weight, bias=None: (g.reshape(-1, g.shape[-1]) @ weight).reshape(x.shape),
-        lambda g, y, x, weight, bias=None: g.reshape(-1, g.shape[-1]).swapaxes(0, 1) @ x.reshape(-1, x.shape[-1]),
-        lambda g, y, x, weight, bias=None: g.reshape(-1, g.shape[-1]).sum(axis=0),
+        lambda g, y, x, weight, bias=None: (rows(g) @ weight).reshape(x.shape),
+        lambda g, y, x, weight, bias=None: rows(g).swapaxes(0, 1) @ rows(x),
+        lambda g, y, x, weight, bias=None: rows(g).sum(axis=0),
     ),
     name="linear",
     formula="x·Wᵀ + b",
@@ -68,6 +74,7 @@ _linear = Op(
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out)."""
+    x, weight, bias = operand(x), operand(weight), None if bias is None else operand(bias)
     if np.ndim(weight) != 2 or np.ndim(x) < 1 or np.shape(x)[-1] != np.shape(weight)[1]:
         raise ValueError(
             f"linear: x of shape {np.shape(x)} and weight of shape {np.shape(weight)} do not fit; "
@@ -96,7 +103,9 @@ def _einsum_rule(g: Any, y: Any, residual: None, *xs: Any, spec: str) -> list[An
             if not any(letter in label for label in labels):  # summed over here alone: spread g along it
                 labels, arrays = [*labels, letter], [*arrays, np.ones(n, g.dtype)]
             target += letter
-        grads.append(_einsum(*arrays, spec=f"{','.join(labels)}->{target}"))
+        share = _einsum(*arrays, spec=f"{','.join(labels)}->{target}")
+        # Where another operand had length 1 along an index, every element along it gets the same.
+        grads.append(np.broadcast_to(share, np.broadcast_shapes(share.shape, xs[i].shape)))
     return grads
 
 
@@ -133,8 +142,8 @@ def _explicit(subscripts: str, ndims: list[int]) -> str:
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(ndims)} are given")
     free = [c for c in string.ascii_letters if c not in subscripts]
     rest = [n - len(t.replace("...", "")) if "..." in t else 0 for t, n in zip(terms, ndims, strict=True)]
-    if any(n < 0 for n in rest):
-        raise ValueError(f"einsum: {subscripts!r} names more indices than an operand has axes ({ndims})")
+    if any(n < 0 or ("..." not in t and len(t) != d) for n, t, d in zip(rest, terms, ndims, strict=True)):
+        raise ValueError(f"einsum: the indices of {subscripts!r} do not fit operands with {ndims} axes")
     hidden = "".join(free[: max(rest)])
     if not arrow:
         once = sorted(c for c in set(inputs) - set(",.") if inputs.count(c) == 1)

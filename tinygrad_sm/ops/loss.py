@@ -11,6 +11,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, Tensor, as_array
+from .arguments import operand
 from .arithmetic import abs as absolute
 from .arithmetic import log, square, where
 from .blocked import row_blocks
@@ -198,7 +199,8 @@ def _soft_definition(
     logits: Any, target: Any, *, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Any:
     q, log_probs = _smoothed(target, weight, label_smoothing), log_softmax(logits, -1)
-    losses = -(q * where(np.equal(q, 0), 0.0, log_probs)).sum(axis=-1)
+    hidden = np.logical_and(np.equal(q, 0), np.isinf(log_probs))  # 0·log 0 is 0
+    losses = -(q * where(hidden, 0.0, log_probs)).sum(axis=-1)
     return _reduced(losses, losses.size, reduction)
 
 
@@ -383,8 +385,7 @@ def cross_entropy(
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{caller}: label_smoothing must be in [0, 1], not {label_smoothing}")
     weight = _check_weight(weight, logits.shape[-1], caller)
-    if not isinstance(target, Tensor):
-        target = as_array(target)
+    target = operand(target)
     if target.dtype.kind != "f":
         target = _check_indices(target, logits, ignore_index, caller)
         return _cross_entropy(
@@ -405,7 +406,7 @@ def cross_entropy(
 
 
 def _same_shape(a: Any, b: Any, caller: str) -> tuple[Any, Any]:
-    a, b = (x if isinstance(x, (Tensor, np.ndarray)) else as_array(x) for x in (a, b))
+    a, b = operand(a), operand(b)
     if a.shape != b.shape:
         raise ValueError(f"{caller}: input of shape {a.shape} and target of shape {b.shape} must have the same shape")
     return a, b

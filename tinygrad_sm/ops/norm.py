@@ -8,17 +8,25 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array
+from .arguments import operand
+from .linalg import rows
 from .sample import call
 
 
+def _single(x: Array) -> Array:
+    """Return half precision as single, in which squares don't overflow; and anything else as it is."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def _layer_norm_forward(x: Array, weight: Any, bias: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
+    dtype, x = x.dtype, _single(x)
     xhat = x - x.mean(axis=-1, keepdims=True)
     rstd = 1 / np.sqrt(np.mean(xhat * xhat, axis=-1, keepdims=True) + x.dtype.type(eps))
     xhat *= rstd
     y = xhat * weight if weight is not None else xhat.copy()
     if bias is not None:
         y += bias
-    return y, (xhat, rstd)
+    return y.astype(dtype, copy=False), (xhat, rstd)
 
 
 def _layer_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, bias: Any, eps: float) -> Any:
@@ -30,9 +38,8 @@ def _layer_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, bi
     dx = h - h.mean(axis=-1, keepdims=True)
     dx -= xhat * product.mean(axis=-1, keepdims=True)
     dx *= rstd
-    rows = (-1, x.shape[-1])
-    dw = (g * xhat).reshape(rows).sum(axis=0) if weight is not None else None
-    return dx, dw, g.reshape(rows).sum(axis=0) if bias is not None else None
+    dw = rows(g * xhat).sum(axis=0) if weight is not None else None
+    return dx, dw, rows(g).sum(axis=0) if bias is not None else None
 
 
 def _layer_norm_definition(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
@@ -57,9 +64,11 @@ _layer_norm = Op(
 
 
 def _rms_norm_forward(x: Array, weight: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
+    dtype, x = x.dtype, _single(x)
     rstd = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
     xhat = x * rstd
-    return (xhat * weight if weight is not None else xhat.copy()), (xhat, rstd)
+    y = xhat * weight if weight is not None else xhat.copy()
+    return y.astype(dtype, copy=False), (xhat, rstd)
 
 
 def _rms_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, eps: float) -> Any:
@@ -68,7 +77,7 @@ def _rms_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, eps:
     h = g * weight if weight is not None else g
     dx = h - xhat * (h * xhat).mean(axis=-1, keepdims=True)
     dx *= rstd
-    return dx, (g * xhat).reshape(-1, x.shape[-1]).sum(axis=0) if weight is not None else None
+    return dx, rows(g * xhat).sum(axis=0) if weight is not None else None
 
 
 def _rms_norm_definition(x: Any, weight: Any, *, eps: float) -> Any:
@@ -91,6 +100,7 @@ _rms_norm = Op(
 def _flattened(x: Any, normalized_shape: Any, weight: Any, bias: Any, caller: str) -> tuple[Any, Any, Any]:
     """Check that `normalized_shape` ends the shape of x, and make one axis of it."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    x, weight, bias = operand(x), *(p if p is None else operand(p) for p in (weight, bias))
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"{caller}: normalized_shape {shape} is not how the shape of x {x.shape} ends")
     for name, p in (("weight", weight), ("bias", bias)):
@@ -98,8 +108,8 @@ def _flattened(x: Any, normalized_shape: Any, weight: Any, bias: Any, caller: st
             raise ValueError(f"{caller}: {name} of shape {p.shape} must have normalized_shape {shape}")
     if len(shape) == 1:
         return x, weight, bias
-    flat = (*x.shape[: -len(shape)], -1)
-    return x.reshape(flat), *(p if p is None else p.reshape(-1) for p in (weight, bias))
+    n = int(np.prod(shape))
+    return x.reshape((*x.shape[: -len(shape)], n)), *(p if p is None else p.reshape(n) for p in (weight, bias))
 
 
 def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -111,7 +121,7 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
     """
     flat, weight, bias = _flattened(x, normalized_shape, weight, bias, "layer_norm")
     y = _layer_norm(flat, weight, bias, eps=eps)
-    return y if flat is x else y.reshape(x.shape)
+    return y if y.shape == np.shape(x) else y.reshape(np.shape(x))
 
 
 def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-5) -> Any:
@@ -123,4 +133,4 @@ def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-
     """
     flat, weight, _ = _flattened(x, normalized_shape, weight, None, "rms_norm")
     y = _rms_norm(flat, weight, eps=eps)
-    return y if flat is x else y.reshape(x.shape)
+    return y if y.shape == np.shape(x) else y.reshape(np.shape(x))

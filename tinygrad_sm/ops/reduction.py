@@ -8,6 +8,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
+from .arguments import normalize_axis
 from .sample import call
 
 Axis = Any  # None (all axes), an int, or a tuple of ints
@@ -15,28 +16,6 @@ AXES = (
     call((2, 3)), call((2, 3), axis=1), call((2, 3), axis=0, keepdims=True), call((2, 3, 2), axis=(0, -1)),
     call((2, 3), axis=None, keepdims=True), call(()), call((2, 3), axis=()),
 )  # fmt: skip
-
-
-def normalize_axis(axis: Axis, ndim: int, caller: str) -> tuple[int, ...]:
-    """Return `axis` as a tuple of integers from 0 to ndim − 1; None means all axes.
-
-    Raises
-    ------
-    TypeError
-        If it is not made of integers.
-    IndexError
-        If it is out of range.
-    """
-    axes = tuple(range(ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    for a in axes:
-        if isinstance(a, (bool, np.bool_)) or not isinstance(a, (int, np.integer)):
-            raise TypeError(f"{caller}: axis must be an int, a tuple of ints or None, not {a!r}")
-        if not -ndim <= a < ndim:
-            raise IndexError(f"{caller}: axis {a} is out of range for a tensor with {ndim} axes")
-    axes = tuple(int(a) % ndim for a in axes)
-    if len(set(axes)) != len(axes):
-        raise ValueError(f"{caller}: an axis is given twice in {axis}")
-    return axes
 
 
 def _kept(y: Any, shape: tuple[int, ...], axis: Axis) -> Any:

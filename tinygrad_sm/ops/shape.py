@@ -10,7 +10,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
-from .reduction import normalize_axis
+from .arguments import normalize_axis, operand
 from .sample import call
 
 _reshape = Op(
@@ -133,7 +133,7 @@ def transpose(x: Any, *axes: Any) -> Any:
     if len(order) != x.ndim:
         hint = f"; to exchange two axes use swapaxes{tuple(order)}" if len(order) == 2 else ""
         raise ValueError(f"transpose: {len(order)} axes given for a tensor with {x.ndim}{hint}")
-    return _transpose(x, axes=tuple(a % x.ndim for a in order))
+    return _transpose(x, axes=normalize_axis(tuple(order), x.ndim, "transpose"))
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
@@ -146,9 +146,12 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order."""
-    sources = normalize_axis(source, x.ndim, "moveaxis")
+    x = operand(x)
+    sources, targets = (normalize_axis(a, x.ndim, "moveaxis") for a in (source, destination))
+    if len(sources) != len(targets):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} differ in length")
     axes = [i for i in range(x.ndim) if i not in sources]
-    for to, a in sorted(zip(normalize_axis(destination, x.ndim, "moveaxis"), sources, strict=True)):
+    for to, a in sorted(zip(targets, sources, strict=True)):
         axes.insert(to, a)
     return _transpose(x, axes=tuple(axes))
 
@@ -203,12 +206,16 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: floa
     """Add a border of constants: `pad_width` is (before, after) per axis, as in `np.pad`."""
     if mode != "constant":
         raise ValueError(f"pad: only mode='constant' has a gradient here, not {mode!r}")
-    widths = np.broadcast_to(pad_width, (x.ndim, 2))
+    x = operand(x)
+    try:
+        widths = np.broadcast_to(pad_width, (x.ndim, 2))
+    except ValueError:
+        raise ValueError(f"pad: pad_width {pad_width} is not (before, after) for each of {x.ndim} axes") from None
     return _pad(x, widths=tuple((int(a), int(b)) for a, b in widths), value=constant_values)
 
 
-def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
-    """Join tensors along an axis that they have.
+def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
+    """Join tensors along an axis that they have; with None, all their elements along one axis.
 
     >>> import tinygrad_sm as sm
     >>> sm.concatenate([sm.Tensor([1.0]), sm.Tensor([2.0, 3.0])])
@@ -216,6 +223,8 @@ def concatenate(tensors: Sequence[Any], axis: int = 0) -> Any:
     """
     if not len(tensors):
         raise ValueError("concatenate: needs at least one tensor")
+    if axis is None:
+        tensors, axis = [ravel(operand(t)) for t in tensors], 0
     return _concatenate(*tensors, axis=axis)
 
 
@@ -224,15 +233,16 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
     tensors = list(tensors)
     if len({np.shape(t) for t in tensors}) > 1:
         raise ValueError(f"stack: the shapes differ: {[np.shape(t) for t in tensors]}")
-    return concatenate([expand_dims(t if isinstance(t, Tensor) else np.asarray(t), axis) for t in tensors], axis)
+    return concatenate([expand_dims(operand(t), axis) for t in tensors], axis)
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`."""
+    x = operand(x)
     (axis,) = normalize_axis((axis,), x.ndim, "split")
     n = x.shape[axis]
     if isinstance(indices_or_sections, (int, np.integer)):
-        if n % indices_or_sections:
+        if indices_or_sections < 1 or n % indices_or_sections:
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {indices_or_sections} equal parts")
         indices_or_sections = range(0, n, n // indices_or_sections)[1:] if n else []
     cuts = [0, *(int(i) for i in indices_or_sections), n]

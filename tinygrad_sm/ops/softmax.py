@@ -12,9 +12,9 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, Tensor, attach
+from .arguments import count_rows, normalize_axis, operand
 from .arithmetic import exp, log
 from .blocked import row_blocks
-from .reduction import normalize_axis
 from .sample import call
 from .shape import moveaxis
 
@@ -44,7 +44,7 @@ def exp_rows(z: Array, e: Array, temperature: float = 1.0) -> tuple[Array, Array
 def as_rows(x: Array, axis: int = -1) -> Array:
     """View or copy `x` as rows (N, V) along `axis`; half precision becomes single, to compute in."""
     x = np.moveaxis(x, axis, -1)
-    x = x.reshape(-1, x.shape[-1]) if x.size else x.reshape(int(np.prod(x.shape[:-1])), x.shape[-1])
+    x = x.reshape(count_rows(x), x.shape[-1])
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
@@ -154,9 +154,9 @@ def _logsumexp_forward(x: Array) -> Array:
     z = as_rows(x)
     out = np.full(len(z), -np.inf, z.dtype)  # log of an empty sum
     for block in row_blocks(*_extent(z)):
-        with np.errstate(invalid="ignore"):  # −inf − −inf, where a row is all −inf
+        with np.errstate(invalid="ignore"):  # ∞ − ∞, where the maximum is infinite
             _, peak, rest = exp_rows(z[block], np.empty_like(z[block]))
-        out[block] = np.where(np.isneginf(peak), -np.inf, peak + np.log1p(rest))  # log 0
+        out[block] = np.where(np.isinf(peak), peak, peak + np.log1p(rest))  # log 0 and log ∞
     return out.reshape(x.shape[:-1]).astype(x.dtype, copy=False)
 
 
@@ -173,7 +173,7 @@ _logsumexp = Op(
 
 def check_logits(x: Any, axis: Any, caller: str) -> Any:
     """Return `x` as something with a dtype, and refuse what has no softmax."""
-    x = x if isinstance(x, (Tensor, np.ndarray)) else Tensor(x).data
+    x = operand(x)
     if x.dtype.kind != "f":
         raise TypeError(f"{caller}: the input must be floats, not {x.dtype}; use .astype(np.float32)")
     if axis is None or isinstance(axis, tuple):

@@ -73,11 +73,8 @@ class Drawing:
         if kind not in (".svg", ".png", ".dot"):
             raise ValueError(f"save: the file name must end in .svg, .png or .dot; got {path.name!r}")
         try:
-            data = {
-                ".dot": lambda: self.dot.encode(),
-                ".svg": lambda: self.svg().encode(),
-                ".png": lambda: render(self.dot, "png"),
-            }[kind]()
+            text = self.svg() if kind == ".svg" else self.dot
+            data = render(text, "png") if kind == ".png" else text.encode()
         except NoRenderer as error:
             beside = path.with_suffix(".dot")
             beside.write_bytes(self.dot.encode())

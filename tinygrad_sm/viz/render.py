@@ -48,11 +48,9 @@ def render(dot: str, format: str, *, timeout: float = TIMEOUT) -> bytes:
     failures = []
     for origin, program in programs():
         try:
-            picture = _run(program, dot, format, timeout)
+            return _run(program, dot, format, timeout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             failures.append(f"{origin}: {error}")
-            continue
-        return picture
     tried = "".join(f"\n  {failure}" for failure in failures) or " none, since none was found"
     raise NoRenderer(
         'no program could draw the graph. Install one with pip install "tinygrad_sm[dot]", or the system package '
@@ -82,6 +80,6 @@ def _run(program: str, dot: str, format: str, timeout: float) -> bytes:
         input=dot.encode(), capture_output=True, timeout=timeout, check=False, creationflags=hidden,
     )  # fmt: skip
     if done.returncode or SIGNATURES[format] not in done.stdout:
-        said = done.stderr.decode(errors="replace").strip()[:200]
-        raise ValueError(f"exit code {done.returncode}, {len(done.stdout)} bytes that are no {format}. {said}".rstrip())
+        said = done.stderr.decode(errors="replace").strip()[:200] or f"no {format} in it"
+        raise ValueError(f"exit code {done.returncode}, {len(done.stdout)} bytes: {said}")
     return done.stdout
