@@ -33,7 +33,8 @@ same, _ = F.scaled_dot_product_attention(q, k, v, scale=1.0, return_weights=True
 print(f"\nd_k = 4096: the toggle is scale=1.0; largest weight of row 0 {weights.data[0].max():.3f} with √d_k")
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-for i, (ax, title) in enumerate(zip(axes, ("entropy of the weights / log n", "median gradient norm of the scores"), strict=True)):
+titles = ("entropy of the weights / log n", "median gradient norm of the scores")
+for i, (ax, title) in enumerate(zip(axes, titles, strict=True)):
     for (name, values), style in zip(rows.items(), ("o-", "s--"), strict=True):
         ax.plot(widths, [v[i] for v in values], style, label=name, color="#2662A8" if i == 0 else "#DD6B20")
     ax.set(xscale="log", xlabel="d_k", title=title)

@@ -60,7 +60,8 @@ def sweep(
             continue
         for hook in tuple(t.hooks or ()):
             new = hook(g if create_graph else Tensor(np.array(g)))
-            g = g if new is None else start(t, new, create_graph, f"a hook's replacement, {hook!r}")
+            if new is not None:
+                g = start(t, new if create_graph else np.array(new), create_graph, f"a hook's replacement, {hook!r}")
         if t.op is None:
             yield t, g, ()
             continue
@@ -89,7 +90,7 @@ def _check_unchanged(t: Tensor) -> None:
     """Refuse a recorded pass over arguments whose `.data` is no longer what the op saw."""
     for i, (a, seen) in enumerate(zip(t.args, t.raw, strict=True)):
         if isinstance(a, Tensor) and a.data is not seen:
-            raise RuntimeError(f"{t.op}: the .data of argument {i} was replaced since; run the forward pass again first")
+            raise RuntimeError(f"{t.op}: the .data of argument {i} was replaced; run the forward pass again first")
 
 
 def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | None]:

@@ -58,6 +58,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     if (args.init or ("unit" if args.compare else "gpt2")) == "unit":
         options |= training.UNIT
     said = {name: getattr(args, name) for name in options if getattr(args, name) is not None}
+    if said.get("seed", 0) < 0:
+        raise ValueError(f"--seed must be 0 or more, not {said['seed']}")
     for name, value in said.items():
         if name not in ("text", "seed", "scaled", "init", "lr", "dropout") and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
@@ -66,6 +68,9 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
     name = args.name or ("compare" if args.compare else "long" if args.long else "demo")
     try:
@@ -73,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
         job(args.runs / name, _options(args), resume=args.resume)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"tinygrad-sm: {error}", file=sys.stderr)
         return 2
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tenso
 
 
 def as_tuple(x: Any) -> tuple[Any, ...]:
-    """Return a sequence as a tuple, and anything else as a tuple of one."""
-    return tuple(x) if isinstance(x, (tuple, list, Iterator)) else (x,)
+    """Return what can be iterated over as a tuple, and a Tensor, an array or a number as a tuple of one."""
+    return (x,) if isinstance(x, (Tensor, np.ndarray)) or not isinstance(x, Iterable) else tuple(x)
 
 
 def grad(
@@ -33,7 +33,7 @@ def grad(
 
     `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
     differentiated again; `allow_unused` gives None for an input that the outputs don't depend on, where a
-    ValueError is the default. Raises as `backward` does.
+    ValueError is the default. Raises as `backward` does. Results may share memory; copy one before you change it.
 
     >>> import tinygrad_sm as sm
     >>> x = sm.Tensor(2.0, requires_grad=True)
@@ -117,6 +117,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     >>> tangent
     Tensor([ 2., 40.])
     """
+    if isinstance(primals, (Tensor, np.ndarray)):
+        primals, tangents = (primals,), (tangents,)
     if len(primals) != len(tangents):
         raise ValueError(f"jvp: {len(primals)} primals, but {len(tangents)} tangents")
     inputs = [_fresh(x) for x in primals]

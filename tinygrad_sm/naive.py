@@ -51,7 +51,7 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
     y = one_hot(target, logits.shape[axis], dtype=logits.dtype)
     if axis not in (-1, logits.ndim - 1):
         order = list(range(logits.ndim - 1))
-        order.insert(axis, logits.ndim - 1)
+        order.insert(axis % logits.ndim, logits.ndim - 1)
         y = y.transpose(order)
     losses = -(y * log_softmax(logits, axis)).sum(axis=axis)
     return losses.mean()

@@ -32,13 +32,17 @@ class Optimizer:
         self.groups: list[dict[str, Any]] = []
         seen: set[int] = set()
         for group in groups:
+            if not isinstance(group, dict):
+                raise TypeError(f"{type(self).__name__}: {group!r:.60} is not a parameter group, a dict")
+            if "params" not in group:
+                raise ValueError(f'{type(self).__name__}: a parameter group has no "params": {group!r:.60}')
             unknown = group.keys() - defaults.keys() - {"params"}
             if unknown:
                 raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)} in a parameter group")
             members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
             for p in members:
                 if not isinstance(p, Tensor) or not p.is_leaf:
-                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor")
+                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True")
                 if id(p) in seen:
                     raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
                 seen.add(id(p))
@@ -50,7 +54,7 @@ class Optimizer:
     def _check(self, group: dict[str, Any]) -> None:
         for name, value in group.items():
             low, high = (0, 1) if name in ("momentum", "betas", "dampening") else (0, math.inf)
-            for v in value if isinstance(value, tuple) else (value,):
+            for v in value if isinstance(value, (tuple, list)) else (value,):
                 if name not in ("params", "nesterov") and not (low <= v < high):
                     raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
 
@@ -67,7 +71,7 @@ class Optimizer:
         for group in self.groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    p.data = self.updated(number, p.data, p.grad.data, group)
+                    p.data = np.asarray(self.updated(number, p.data, p.grad.data, group), p.dtype)
                 number += 1
 
     def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
@@ -87,7 +91,9 @@ class Optimizer:
         """Go on from what `state_dict` returned, for the same parameters in the same order."""
         arrays = {name: np.asarray(a) for name, a in state.items()}
         shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.groups))}}
-        possible = {f"{n}.{name}": p.shape for n, p in self._numbered().items() for name in self.buffers}
+        possible = {
+            f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
+        }
         shapes |= {name: shape for name, shape in possible.items() if name in arrays}  # none before the first step
         check_names(shapes, arrays, type(self).__name__)
         self.steps = int(arrays["steps"])
@@ -176,7 +182,7 @@ class Adam(Optimizer):
         move = np.sqrt(v)
         move /= math.sqrt(1 - beta2 ** int(t))
         move += group["eps"]
-        np.divide(m, move, out=move)
+        move = m / move
         move *= -lr / (1 - beta1 ** int(t))
         move += p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p
         return move
@@ -276,7 +282,7 @@ class StepSchedule(Schedule):
         return float(self.gamma ** (count // self.step_size))
 
 
-def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients down so that their joint norm is at most `max_norm`; return the norm before.
 
     >>> import tinygrad_sm as sm
@@ -287,6 +293,7 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, not {max_norm}")
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
     norm = math.sqrt(math.fsum(float(np.vdot(g.data, g.data)) for _, g in with_grad))
     scale = max_norm / (norm + 1e-6)

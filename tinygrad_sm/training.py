@@ -189,13 +189,27 @@ def interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _progress(total: int, done: int, label: str) -> Any:
+def _progress(total: int, done: int, label: str, say: Say) -> Any:
     """Return a progress bar, if tqdm is there to draw one."""
     try:
         from tqdm import tqdm
     except ImportError:
+        say('no progress bar: it needs tqdm (pip install "tinygrad_sm[progress]")')
         return None
     return tqdm(total=total, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False)
+
+
+def _finite(value: Any) -> Any:
+    """Put None, which JSON knows, in place of NaN and infinity, anywhere in a line of metrics."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -220,19 +234,24 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
             raise ValueError(f"nothing to resume in {folder}: there is no state.npz")
         options = json.loads((folder / "config.json").read_text())
     corpus = prepare(options["text"], options["seed"])
+    for part in ("train", "held_out"):
+        data.all_windows(corpus[part], options["context"])  # raises if the text is too short for the context
     run = Run(options, corpus)
     folder.mkdir(parents=True, exist_ok=True)
     metrics: list[dict[str, Any]] = []
+    if not resume:  # what an earlier run left here must never be taken for this one's
+        for name in ("state.npz", "metrics.jsonl", "weights.safetensors", "curve.png", "block.svg"):
+            (folder / name).unlink(missing_ok=True)
     if resume:
         run.load(folder)
         metrics = [row for row in read_metrics(folder) if row["step"] <= run.step]
     (folder / "config.json").write_text(json.dumps(options, indent=1))
     with (folder / "metrics.jsonl").open("w") as log:  # what came after the saved state is made again
-        log.writelines(json.dumps(row) + "\n" for row in metrics)
+        log.writelines(json.dumps(_finite(row), allow_nan=False) + "\n" for row in metrics)
     bigram = bigram_loss(corpus["train"], corpus["held_out"], len(corpus["vocabulary"]))
     _introduce(run, bigram, say)
 
-    bar = _progress(options["steps"], run.step, folder.name)
+    bar = _progress(options["steps"], run.step, folder.name, say)
     with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
         while run.step < options["steps"] and not interrupted.is_set():
             run.advance()
@@ -241,9 +260,12 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
                 bar.set_postfix(loss=f"{run.losses[-1]:.3f}")
             if run.due():
                 metrics.append(run.measure())
-                log.write(json.dumps(metrics[-1]) + "\n")
+                log.write(json.dumps(_finite(metrics[-1]), allow_nan=False) + "\n")
                 log.flush()
                 run.save(folder)
+                (say if bar is None else bar.write)(
+                    "step {step:5d}  training {train_loss:.3f}  held out {held_out_loss:.3f}".format(**metrics[-1])
+                )
         run.save(folder)
     if bar is not None:
         bar.close()
@@ -292,8 +314,8 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
     say("gradient norms of the rest: " + ", ".join(f"{k} {v:.4f}" for k, v in others.items()))
     say(f"\nthe model writes:\n{_indented(run.sample(300))}")
     say(
-        f"\ntraining loss {last['train_loss']:.3f} nats a character (perplexity {math.exp(last['train_loss']):.2f}); "
-        f"held-out loss {final:.3f} (perplexity {math.exp(final):.2f}), over the whole held-out part"
+        f"\ntraining loss {last['train_loss']:.3f} nats a character (perplexity {_perplexity(last['train_loss']):.2f}); "
+        f"held-out loss {final:.3f} (perplexity {_perplexity(final):.2f}), over the whole held-out part"
     )
     say(f"written to {folder}/: {', '.join(written)}")
 
@@ -305,6 +327,10 @@ def _indented(text: str) -> str:
 def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = print) -> None:
     """Train with and without √d_k from the same seed, and draw both in one picture."""
     runs = {}
+    if resume:
+        if not (folder / "scaled" / "config.json").exists():
+            raise ValueError(f"nothing to resume in {folder}: there is no scaled/config.json")
+        options = json.loads((folder / "scaled" / "config.json").read_text())
     for name, scaled in (("scaled", True), ("unscaled", False)):
         say(f"\n--- {name}: scores {'divided by √d_k' if scaled else 'left as q·k'} ---")
         going = resume and (folder / name / "state.npz").exists()

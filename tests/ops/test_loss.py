@@ -135,6 +135,9 @@ def test_a_class_that_cannot_be_has_the_logit_minus_infinity() -> None:
     assert sm.grad(ignored, x)[0].tolist() == [[0, 0, 0]]
     weighted = F.cross_entropy(x, [2], label_smoothing=0.1, weight=[1.0, 0.0, 1.0])
     assert np.isfinite(weighted.item())
+    raw, recorded = (sm.grad(weighted, x, create_graph=on)[0] for on in (False, True))
+    assert np.isfinite(raw.data).all()
+    close(raw, recorded, rtol=1e-12)
     probabilities = F.cross_entropy(x, np.array([[0.5, 0.0, 0.5]]))
     assert np.isfinite(probabilities.item())
 

@@ -28,7 +28,7 @@ class Cache:
         """Add the new positions (B, H, T, d_head), and return all so far."""
         start, end = self.length, self.length + k.shape[2]
         if end > self.context:
-            raise ValueError(f"the key-value cache holds {self.context} positions, and {end} were given")
+            raise ValueError(f"the key-value cache holds {self.context} positions; {end} were given")
         if self.k is None:
             shape = (*k.shape[:2], self.context, k.shape[3])
             self.k, self.v = np.empty(shape, k.dtype), np.empty(shape, v.dtype)

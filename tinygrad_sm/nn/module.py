@@ -98,6 +98,9 @@ class Module:
         own = dict(self.named_parameters())
         arrays = {name: np.asarray(a) for name, a in state.items()}
         check_names({name: p.shape for name, p in own.items()}, arrays, type(self).__name__)
+        for name, a in arrays.items():
+            if a.dtype.kind not in "fiub":
+                raise TypeError(f"{type(self).__name__}: {name} must be numbers, not {a.dtype}")
         converted = {name: arrays[name].astype(p.dtype) for name, p in own.items()}
         for name, p in own.items():
             p.data = converted[name]

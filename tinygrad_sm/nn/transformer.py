@@ -179,10 +179,10 @@ class TransformerLM(Module):
         with self.evaluating():
             for _ in range(max_new_tokens):
                 if not caches or caches[0].length == self.context:
-                    # Full: keep the later half, whose positions start anew, and go on from there.
-                    caches = [Cache(self.context) for _ in self.blocks]
-                    kept = tokens.shape[1] if tokens.shape[1] <= self.context else max(1, self.context // 2)
-                    new = tokens[:, -kept:]
+                    # At first take all that fits. When it is full keep the later half, whose positions start
+                    # anew, so that not every further token costs a whole pass.
+                    kept = max(1, self.context // 2) if caches else self.context
+                    caches, new = [Cache(self.context) for _ in self.blocks], tokens[:, -kept:]
                 with no_grad():
                     logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
                 new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]

@@ -142,6 +142,8 @@ def _explicit(subscripts: str, ndims: list[int]) -> str:
         raise ValueError(f"einsum: {subscripts!r} names {len(terms)} operands, but {len(ndims)} are given")
     free = [c for c in string.ascii_letters if c not in subscripts]
     rest = [n - len(t.replace("...", "")) if "..." in t else 0 for t, n in zip(terms, ndims, strict=True)]
+    if any(t.count("...") > 1 for t in terms):
+        raise ValueError(f"einsum: {subscripts!r} has '...' twice for one operand")
     if any(n < 0 or ("..." not in t and len(t) != d) for n, t, d in zip(rest, terms, ndims, strict=True)):
         raise ValueError(f"einsum: the indices of {subscripts!r} do not fit operands with {ndims} axes")
     hidden = "".join(free[: max(rest)])

@@ -34,6 +34,11 @@ def _reduced(losses: Any, total: float, reduction: str) -> Any:
     return losses.sum() / (total if reduction == "mean" and total else 1)
 
 
+def _wide(dtype: Any) -> Any:
+    """Return the dtype to sum in: single precision for half, whose largest number is 65504."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
+
+
 def _importance(target: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array, float]:
     """Return the targets with ignored ones as class 0, the weight of each (0 if ignored), and their total."""
     counts = target != ignore_index
@@ -52,15 +57,15 @@ def _at_targets(safe: Array) -> tuple[Array, ...]:
 def _nll_forward(
     log_probs: Array, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    safe, w, total = _importance(target, weight, ignore_index, log_probs.dtype)
+    safe, w, total = _importance(target, weight, ignore_index, _wide(log_probs.dtype))
     picked = log_probs[_at_targets(safe)]
-    return _reduced(-np.where(w == 0, 0, picked) * w, total, reduction)
+    return np.asarray(_reduced(-np.where(w == 0, 0, picked) * w, total, reduction), log_probs.dtype)
 
 
 def _nll_rule(
     g: Any, y: Any, log_probs: Any, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    safe, w, total = _importance(target, weight, ignore_index, log_probs.dtype)
+    safe, w, total = _importance(target, weight, ignore_index, _wide(log_probs.dtype))
     return _put(g * _reduced_share(-w, total, reduction), index=_at_targets(safe), shape=log_probs.shape)
 
 
@@ -109,13 +114,13 @@ def _cross_entropy_forward(
         rows = np.arange(len(y))
         top, peak, rest = exp_rows(z[block], e)
         s, log_s, e_y = 1 + rest, np.log1p(rest), e[rows, y]
-        loss = a[block] * (log_s - (z[block][rows, y] - peak))
+        nll = np.where(w[block] == 0, 0, log_s - (z[block][rows, y] - peak))  # what counts for nothing may be inf
+        losses[block] = a[block] * nll
         others = np.where(y == top, rest, s - e_y)  # Σ e without e_y; p_y − 1 = −others/s keeps all digits
         if label_smoothing:
             live = classes != 0  # a class of weight 0 may have the logit −inf
             away = (z[block][:, live] - peak[:, None]) @ classes[live]
-            loss += b[block] * (log_s * classes.sum() - away)
-        losses[block] = np.where(w[block] == 0, 0, loss) if not label_smoothing else loss
+            losses[block] += b[block] * np.where(b[block] == 0, 0, log_s * classes.sum() - away)
         ca, cb = share_a[block], share_b[block]
         e *= ((ca + cb * classes.sum()) / s)[:, None]
         e[rows, y] = -ca * (others / s) + cb * (classes.sum() * (e_y / s))
@@ -144,7 +149,7 @@ def _cross_entropy_definition(
     weight, ignore_index = options.get("weight"), options.get("ignore_index", -100)
     _, _, total = _importance(target, weight, ignore_index, logits.dtype)
     if weight is not None:
-        log_probs = where(weight == 0, 0.0, log_probs * np.asarray(weight, logits.dtype))
+        log_probs = where(weight == 0, 0.0, log_probs) * np.asarray(weight, logits.dtype)
     uniform = where(target != ignore_index, -log_probs.mean(axis=-1), 0.0)
     return (1 - label_smoothing) * nll + label_smoothing * _reduced(uniform, total, reduction)
 
@@ -413,7 +418,7 @@ def _same_shape(a: Any, b: Any, caller: str) -> tuple[Any, Any]:
 
 
 def _mean_or_sum(losses: Any, reduction: str) -> Any:
-    return _reduced(losses, losses.size, reduction)
+    return losses.mean() if reduction == "mean" and losses.size else _reduced(losses, 0, reduction)
 
 
 def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Any:

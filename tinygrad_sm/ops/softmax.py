@@ -85,7 +85,7 @@ def _softmax_vjp(g: Array, y: Array, residual: None, x: Array, axis: int = -1, t
 
 def shift(z: Any, axis: int, temperature: float = 1.0) -> Any:
     """Return (z − max z) / T. The maximum is taken as a constant, since it cancels in what is built on it."""
-    z = z - np.max(z.data if isinstance(z, Tensor) else z, axis=axis, keepdims=True)
+    z = z - np.max(z.data if isinstance(z, Tensor) else z, axis=axis, keepdims=True, initial=-np.inf)
     return z if temperature == 1.0 else z / temperature
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,12 @@ def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[
 
 
 def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[Any]]:
-    rows = [row for row in metrics if row.get(key) is not None]
+    rows = [row for row in metrics if row.get(key) is not None]  # None stands for what was not a finite number
     return [row["step"] for row in rows], [row[key] for row in rows]
+
+
+def _float(x: float | None) -> float:
+    return np.nan if x is None else x
 
 
 def _label(axes: Any, title: str, y: str) -> None:
@@ -58,18 +63,20 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
         steps, values = _series(metrics, "attention")
         for i, marker in zip(range(len(values[0]) if values else 0), "osv^D*xP" * 8, strict=False):
             entropy.plot(
-                steps, [v[i]["entropy"] for v in values], marker=marker, ms=3, color=_shade(i, len(values[0])),
+                steps, [_float(v[i]["entropy"]) for v in values], marker=marker, ms=3, color=_shade(i, len(values[0])),
                 label=f"block {i}",
             )  # fmt: skip
         _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
         entropy.set_ylim(0, 1.02)
-        entropy.legend()
+        if values:
+            entropy.legend()
         steps, values = _series(metrics, "grad_norms")
         for i, layer in enumerate(values[0] if values else ()):
-            norm.plot(steps, [v[layer] for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
+            norm.plot(steps, [_float(v[layer]) for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
         _label(norm, "Gradient norm by layer", "norm")
         norm.set_yscale("log")
-        norm.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+        if values:
+            norm.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _shade(i: int, n: int) -> Any:
@@ -82,13 +89,13 @@ def _shade(i: int, n: int) -> Any:
 def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str) -> None:
     """Draw runs over each other: held-out loss, mean attention entropy, joint gradient norm of the blocks."""
     with drawn(path, 3, title) as (loss, entropy, norm):
-        for (name, metrics), colour, style in zip(runs.items(), (BLUE, ORANGE, GREEN), ("-", "--", ":"), strict=False):
+        for (name, metrics), colour, style in zip(runs.items(), cycle((BLUE, ORANGE, GREEN, PURPLE)), cycle(("-", "--", ":"))):
             line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
             loss.plot(*_series(metrics, "held_out_loss"), **line)
             steps, values = _series(metrics, "attention")
-            entropy.plot(steps, [np.mean([a["entropy"] for a in v]) for v in values], **line)
+            entropy.plot(steps, [np.mean([_float(a["entropy"]) for a in v]) for v in values], **line)
             steps, values = _series(metrics, "grad_norms")
-            blocks = [[n**2 for layer, n in v.items() if layer.startswith("blocks")] for v in values]
+            blocks = [[_float(n) ** 2 for layer, n in v.items() if layer.startswith("blocks")] for v in values]
             norm.plot(steps, np.sqrt([sum(b) for b in blocks]), **line)
         _label(loss, "Held-out loss", "nats a character")
         _label(entropy, "Attention entropy, mean of blocks", "share of log n (1 = uniform)")
