@@ -244,10 +244,10 @@ def test_texts_that_are_too_short(train: Any, content: str, capsys: pytest.Captu
 
 
 def test_text_that_is_not_utf_8(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """It trains, on the replacement character where there is something else."""
+    """It is read as Latin-1, which every file is."""
     Path("latin.txt").write_bytes(english().replace("a", "ä").encode("latin-1"))
     assert train("--text", "latin.txt", "--name", "latin") == 0
-    assert f"{len(set(english()))} characters," in capsys.readouterr().out  # \ufffd in the place of "a"
+    assert f"{len(set(english()))} characters," in capsys.readouterr().out  # "ä" in the place of "a"
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\r"])
@@ -399,3 +399,15 @@ def test_consoles_that_cannot_show_a_root_sign(args: list[str], encoding: str, t
     assert done.returncode == 0, done.stderr.decode()
     assert b"Traceback" not in done.stderr
     assert (b"training loss" in done.stdout) == (args != ["--help"])
+
+
+def test_resume_refuses_other_options(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a run began with goes on to hold; to say something else and be ignored would mislead."""
+    assert train() == 0
+    assert train("--resume", "--steps", "9") == 2
+    assert "steps was 6" in capsys.readouterr().err
+
+
+def test_a_name_is_no_path(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--name", "../elsewhere") == 2
+    assert "not a path" in capsys.readouterr().err

@@ -217,7 +217,7 @@ def test_pieces_with_a_cache_equal_the_whole(mask: Any, scaled: bool, cuts: list
 def test_a_cache_that_is_full_says_so_and_stays_as_it_was() -> None:
     m, cache = attention(causal=True), nn.Cache(T)
     m(X[:, :3], cache=cache)
-    with pytest.raises(ValueError, match="cache holds 5 positions; 6"):
+    with pytest.raises(ValueError, match=r"cache holds 5 positions.* 6"):
         m(X[:, :3], cache=cache)
     assert cache.length == 3
     close(m(X[:, 3:], cache=cache), m(X).data[:, 3:])

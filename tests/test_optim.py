@@ -286,6 +286,19 @@ def test_state_before_the_first_step(kind: str) -> None:
     assert again.state == {}
 
 
+@pytest.mark.parametrize("name", ["m", "v", "t"])
+def test_a_state_with_one_buffer_missing_is_refused(name: str) -> None:
+    """Taken in silence, it would start the averages of that parameter anew."""
+    w = leaf([1.0])
+    optimizer = optim.Adam([w])
+    w.grad = Tensor([1.0])
+    optimizer.step()
+    state = optimizer.state_dict()
+    del state[f"0.{name}"]
+    with pytest.raises(ValueError, match=rf"missing: 0\.{name}"):
+        optim.Adam([leaf([1.0])]).load_state_dict(state)
+
+
 def test_a_state_shares_nothing_with_the_optimiser_it_went_into() -> None:
     a, b = leaf([1.0]), leaf([1.0])
     first, second = (optim.SGD([p], momentum=0.9) for p in (a, b))

@@ -159,6 +159,14 @@ def test_clipping_one_tensor_as_pytorch_allows() -> None:
     close(w.grad, np.array([0.6, 0.8], np.float32), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("dtype", "size"), [(np.float16, 100), (np.float32, 1e20)])
+def test_clipping_where_squares_leave_the_range_of_the_dtype(dtype: Any, size: float) -> None:
+    w = leaf([0.0, 0.0], dtype)
+    w.grad = Tensor(np.array([3, 4], dtype) * dtype(size))
+    assert optim.clip_grad_norm_([w], 1.0) == pytest.approx(5 * size, rel=1e-3)
+    close(w.grad, np.array([0.6, 0.8], dtype), rtol=2e-3)
+
+
 def test_clipping_leaves_arrays_that_others_hold() -> None:
     w = leaf([0.0, 0.0])
     g = np.array([3.0, 4.0])

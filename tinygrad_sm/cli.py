@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _said(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of a run that were given on the command line."""
+    return {name: getattr(args, name) for name in training.DEFAULT if getattr(args, name) is not None}
+
+
+def _check_same(said: dict[str, Any], config: Path) -> None:
+    """Refuse options that differ from those of the run to resume, which go on to hold."""
+    began = json.loads(config.read_text()) if config.exists() else said
+    differ = [f"{k} was {began[k]}" for k, v in said.items() if began[k] != v and (k, v) != ("scaled", True)]
+    if differ:
+        raise ValueError(f"--resume goes on with the options that the run began with: {', '.join(differ)}")
+
+
 def _options(args: argparse.Namespace) -> dict[str, Any]:
     """Lay what the user said over the preset that fits."""
     options = dict(training.DEFAULT)
@@ -57,12 +71,12 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         options |= training.LONG
     if (args.init or ("unit" if args.compare else "gpt2")) == "unit":
         options |= training.UNIT
-    said = {name: getattr(args, name) for name in options if getattr(args, name) is not None}
+    said = _said(args)
     if said.get("seed", 0) < 0:
         raise ValueError(f"--seed must be 0 or more, not {said['seed']}")
-    for name, value in said.items():
-        if name not in ("text", "seed", "scaled", "init", "lr", "dropout") and value < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be 1 or more, not {value}")
+    for option, value in said.items():
+        if option not in ("text", "seed", "scaled", "init", "lr", "dropout") and value < 1:
+            raise ValueError(f"--{option.replace('_', '-')} must be 1 or more, not {value}")
     return options | said
 
 
@@ -72,9 +86,14 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
+    if args.name is not None and Path(args.name).name != args.name:
+        print(f"tinygrad-sm: --name is the name of a folder in {args.runs}, not a path: {args.name}", file=sys.stderr)
+        return 2
     name = args.name or ("compare" if args.compare else "long" if args.long else "demo")
     try:
         job = training.compare if args.compare else training.train
+        if args.resume:
+            _check_same(_said(args), args.runs / name / ("scaled" if args.compare else "") / "config.json")
         job(args.runs / name, _options(args), resume=args.resume)
     except KeyboardInterrupt:
         return 130

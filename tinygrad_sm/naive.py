@@ -61,5 +61,3 @@ def mae_loss(logits: Any, target: Any) -> Any:
     """Mean of 1 − softmax(z)[y]: its gradient p_y·(1 − p_y) vanishes where the model is wrong and sure of it."""
     y = one_hot(target, logits.shape[-1], dtype=logits.dtype)
     return (1 - (y * stable_softmax(logits)).sum(axis=-1)).mean()
-
-

@@ -42,7 +42,9 @@ class Optimizer:
             members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
             for p in members:
                 if not isinstance(p, Tensor) or not p.is_leaf:
-                    raise TypeError(f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True")
+                    raise TypeError(
+                        f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True"
+                    )
                 if id(p) in seen:
                     raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
                 seen.add(id(p))
@@ -94,7 +96,8 @@ class Optimizer:
         possible = {
             f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
         }
-        shapes |= {name: shape for name, shape in possible.items() if name in arrays}  # none before the first step
+        begun = {name.partition(".")[0] for name in arrays}  # a parameter has all of its buffers, or none yet
+        shapes |= {name: shape for name, shape in possible.items() if name.partition(".")[0] in begun}
         check_names(shapes, arrays, type(self).__name__)
         self.steps = int(arrays["steps"])
         for i, group in enumerate(self.groups):
@@ -186,6 +189,7 @@ class Adam(Optimizer):
         move *= -lr / (1 - beta1 ** int(t))
         move += p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p
         return move
+
 
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017): p ← p·(1 − lr·wd) before the step."""
@@ -295,7 +299,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> f
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, not {max_norm}")
     parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
-    norm = math.sqrt(math.fsum(float(np.vdot(g.data, g.data)) for _, g in with_grad))
+    norm = math.hypot(*(float(np.linalg.norm(g.data.astype(np.float64))) for _, g in with_grad))
     scale = max_norm / (norm + 1e-6)
     if scale < 1:
         for p, g in with_grad:

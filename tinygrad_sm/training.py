@@ -45,7 +45,7 @@ Say = Callable[[str], None]
 
 def prepare(text: str | None, seed: int) -> dict[str, Any]:
     """Read the text, drop repeated paragraphs, hold out whole topics, and turn characters into numbers."""
-    raw = data.python_docs() if text is None else data.chunks(Path(text).read_text(encoding="utf-8", errors="replace"))
+    raw = data.python_docs() if text is None else data.chunks(_read(text))
     unique = data.unique_paragraphs(raw)
     train, held_out = data.split_topics(unique, held_out=0.1, seed=seed)
     vocabulary = data.Vocabulary.from_text(train + held_out)
@@ -57,6 +57,14 @@ def prepare(text: str | None, seed: int) -> dict[str, Any]:
         "train": vocabulary.encode(train),
         "held_out": vocabulary.encode(held_out),
     }
+
+
+def _read(path: str) -> str:
+    """Return the text of a file in UTF-8 or, if it is not, in Latin-1, which every file is."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return Path(path).read_text(encoding="latin-1")
 
 
 def bigram_loss(train: Array, held_out: Array, n: int) -> float:
@@ -189,14 +197,22 @@ def interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _progress(total: int, done: int, label: str, say: Say) -> Any:
-    """Return a progress bar, if tqdm is there to draw one."""
+@contextmanager
+def _progress(total: int, done: int, label: str, say: Say) -> Iterator[tuple[Callable[[float], None], Say]]:
+    """Give a function to call after each step, and one that prints a line, with a progress bar if tqdm is there."""
     try:
         from tqdm import tqdm
     except ImportError:
         say('no progress bar: it needs tqdm (pip install "tinygrad_sm[progress]")')
-        return None
-    return tqdm(total=total, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False)
+        yield lambda loss: None, say
+        return
+    with tqdm(total=total, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False) as bar:
+
+        def tick(loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update()
+
+        yield tick, bar.write
 
 
 def _finite(value: Any) -> Any:
@@ -208,8 +224,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _perplexity(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf
+def _perplexity(loss: float) -> str:
+    return f"{math.exp(loss) if loss < 700 else math.inf:.2f}"
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -240,6 +256,8 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     folder.mkdir(parents=True, exist_ok=True)
     metrics: list[dict[str, Any]] = []
     if not resume:  # what an earlier run left here must never be taken for this one's
+        if (folder / "state.npz").exists():
+            say(f"replacing the earlier run in {folder}")
         for name in ("state.npz", "metrics.jsonl", "weights.safetensors", "curve.png", "block.svg"):
             (folder / name).unlink(missing_ok=True)
     if resume:
@@ -252,23 +270,17 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     _introduce(run, bigram, say)
 
     bar = _progress(options["steps"], run.step, folder.name, say)
-    with interruptible() as interrupted, (folder / "metrics.jsonl").open("a") as log:
+    with interruptible() as interrupted, bar as (tick, note), (folder / "metrics.jsonl").open("a") as log:
         while run.step < options["steps"] and not interrupted.is_set():
             run.advance()
-            if bar is not None:
-                bar.update()
-                bar.set_postfix(loss=f"{run.losses[-1]:.3f}")
+            tick(run.losses[-1])
             if run.due():
                 metrics.append(run.measure())
                 log.write(json.dumps(_finite(metrics[-1]), allow_nan=False) + "\n")
                 log.flush()
                 run.save(folder)
-                (say if bar is None else bar.write)(
-                    "step {step:5d}  training {train_loss:.3f}  held out {held_out_loss:.3f}".format(**metrics[-1])
-                )
+                note("step {step:5d}  training {train_loss:.3f}  held out {held_out_loss:.3f}".format(**metrics[-1]))
         run.save(folder)
-    if bar is not None:
-        bar.close()
     if run.step < options["steps"]:
         say(f"\nstopped at step {run.step}; state saved. Go on with --resume (folder {folder})")
         raise KeyboardInterrupt
@@ -314,8 +326,8 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
     say("gradient norms of the rest: " + ", ".join(f"{k} {v:.4f}" for k, v in others.items()))
     say(f"\nthe model writes:\n{_indented(run.sample(300))}")
     say(
-        f"\ntraining loss {last['train_loss']:.3f} nats a character (perplexity {_perplexity(last['train_loss']):.2f}); "
-        f"held-out loss {final:.3f} (perplexity {_perplexity(final):.2f}), over the whole held-out part"
+        f"\ntraining loss {last['train_loss']:.3f} nats a character (perplexity {_perplexity(last['train_loss'])}); "
+        f"held-out loss {final:.3f} (perplexity {_perplexity(final)}), over the whole held-out part"
     )
     say(f"written to {folder}/: {', '.join(written)}")
 

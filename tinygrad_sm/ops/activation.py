@@ -128,8 +128,9 @@ def _erf(x: Array) -> Array:
 _gelu_exact = Op(
     lambda x: x * (_erf(x * math.sqrt(0.5)) + 1) * 0.5,
     (
-        lambda g, y, x: g
-        * (np.exp(x * x * -0.5) * x * (1 / math.sqrt(2 * math.pi)) + 0.5 * (1 + _erf_op(x * math.sqrt(0.5)))),
+        lambda g, y, x: (
+            g * (np.exp(x * x * -0.5) * x * (1 / math.sqrt(2 * math.pi)) + 0.5 * (1 + _erf_op(x * math.sqrt(0.5))))
+        ),
     ),
     name="gelu_exact",
     formula="x·Φ(x)",

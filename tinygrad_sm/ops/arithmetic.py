@@ -203,9 +203,7 @@ minimum = Op(
 )
 _clip = Op(
     lambda x, low=None, high=None: np.clip(x, low, high),
-    (
-        lambda g, y, x, low=None, high=None: g * np.equal(y, x),
-    ),
+    (lambda g, y, x, low=None, high=None: g * np.equal(y, x),),
     name="clip",
     formula="min(max(x, low), high)",
     gradient="g inside [low, high], else 0",

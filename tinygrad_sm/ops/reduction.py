@@ -60,9 +60,9 @@ def _centred(x: Any, axis: Axis) -> Any:
 var = Op(
     lambda x, axis=None, ddof=0, keepdims=False: np.var(x, axis=axis, ddof=ddof, keepdims=keepdims),
     (
-        lambda g, y, x, axis=None, ddof=0, keepdims=False: _kept(g, x.shape, axis)
-        * _centred(x, axis)
-        * (2 / (_count(x, axis) - ddof)),
+        lambda g, y, x, axis=None, ddof=0, keepdims=False: (
+            _kept(g, x.shape, axis) * _centred(x, axis) * (2 / (_count(x, axis) - ddof))
+        ),
     ),
     name="var",
     formula="Σ (x − mean)² / (n − ddof)",
@@ -73,9 +73,9 @@ var = Op(
 std = Op(
     lambda x, axis=None, ddof=0, keepdims=False: np.std(x, axis=axis, ddof=ddof, keepdims=keepdims),
     (
-        lambda g, y, x, axis=None, ddof=0, keepdims=False: _kept(g / y, x.shape, axis)
-        * _centred(x, axis)
-        * (1 / (_count(x, axis) - ddof)),
+        lambda g, y, x, axis=None, ddof=0, keepdims=False: (
+            _kept(g / y, x.shape, axis) * _centred(x, axis) * (1 / (_count(x, axis) - ddof))
+        ),
     ),
     name="std",
     formula="√var(x)",

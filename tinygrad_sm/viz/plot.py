@@ -89,7 +89,9 @@ def _shade(i: int, n: int) -> Any:
 def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str) -> None:
     """Draw runs over each other: held-out loss, mean attention entropy, joint gradient norm of the blocks."""
     with drawn(path, 3, title) as (loss, entropy, norm):
-        for (name, metrics), colour, style in zip(runs.items(), cycle((BLUE, ORANGE, GREEN, PURPLE)), cycle(("-", "--", ":"))):
+        for (name, metrics), colour, style in zip(
+            runs.items(), cycle((BLUE, ORANGE, GREEN, PURPLE)), cycle(("-", "--", ":"))
+        ):
             line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
             loss.plot(*_series(metrics, "held_out_loss"), **line)
             steps, values = _series(metrics, "attention")
