@@ -37,7 +37,7 @@ DEFAULT: dict[str, Any] = {
     "text": None, "seed": 0, "steps": 700, "batch_size": 16, "context": 64, "d_model": 128, "n_heads": 4,
     "n_layers": 2, "lr": 2e-3, "dropout": 0.0, "scaled": True, "init": "gpt2", "eval_every": 50,
 }  # fmt: skip
-LONG: dict[str, Any] = {"steps": 2500, "context": 128, "n_layers": 4, "dropout": 0.1, "eval_every": 100}
+LONG: dict[str, Any] = {"steps": 1800, "context": 128, "n_layers": 4, "dropout": 0.1, "eval_every": 100}
 UNIT: dict[str, Any] = {"n_heads": 1, "init": "unit"}  # one head of d_k = 128: the article's assumption
 EVAL_WINDOWS = 64
 Say = Callable[[str], None]

@@ -14,7 +14,8 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "square": np.square, "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt,
     "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "abs": np.absolute, "maximum": np.maximum, "minimum": np.minimum,
     "where": np.where, "sum": np.sum, "mean": np.mean, "var": np.var, "std": np.std, "max": np.max, "min": np.min,
-    "prod": np.prod, "cumsum": np.cumsum, "reshape": np.reshape, "transpose": np.transpose, "flip": np.flip,
+    "prod": np.prod, "cumsum": np.cumsum, "transpose": np.transpose, "flip": np.flip,
+    "reshape": lambda x, shape: np.reshape(x, shape),  # as a keyword it has another name before NumPy 2.1
     "broadcast_to": np.broadcast_to, "tril": np.tril, "triu": np.triu, "matmul": np.matmul, "astype": np.asarray,
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "logit": lambda p: np.log(p / (1 - p)),
