@@ -12,9 +12,10 @@ import numpy as np
 from .ops.activation import gelu, logit, relu, sigmoid, silu, tanh
 from .ops.arithmetic import clip, where
 from .ops.attention import scaled_dot_product_attention
+from .ops.cross_entropy import cross_entropy
 from .ops.indexing import embedding, one_hot, take_along_axis
 from .ops.linalg import einsum, linear, matmul
-from .ops.loss import cross_entropy, kl_div, l1_loss, mse_loss, nll_loss
+from .ops.loss import kl_div, l1_loss, mse_loss, nll_loss
 from .ops.norm import layer_norm, rms_norm
 from .ops.shape import broadcast_to, concatenate, flip, moveaxis, pad, split, stack, tril, triu
 from .ops.softmax import log_softmax, logsumexp, softmax

@@ -1,7 +1,4 @@
-"""Losses. The backward pass of cross-entropy *is* p − y: one array, made in the forward pass.
-
-The functions check and arrange their input (class axis last, targets as integers); the kernels see rows.
-"""
+"""Losses on log-probabilities and on plain numbers, and what they share with `cross_entropy.py`."""
 
 from __future__ import annotations
 
@@ -10,28 +7,32 @@ from typing import Any
 import numpy as np
 
 from ..op import Op
-from ..tensor import Array, Tensor, as_array
+from ..tensor import Array, as_array
 from .arguments import operand
 from .arithmetic import abs as absolute
 from .arithmetic import log, square, where
-from .blocked import row_blocks
 from .indexing import _put
 from .sample import call
 from .shape import moveaxis
-from .softmax import as_rows, check_logits, exp_rows, log_softmax
+from .softmax import check_logits
 
-TARGET = np.array([1, 0, 3])
-OPTIONS: tuple[dict[str, Any], ...] = (
+SAMPLE_TARGET = np.array([1, 0, 3])
+SAMPLE_OPTIONS: tuple[dict[str, Any], ...] = (
     {}, {"reduction": "sum"}, {"reduction": "none"}, {"ignore_index": 0}, {"weight": np.array([1.0, 0.5, 2.0, 0.0])},
     {"ignore_index": 3, "weight": np.array([1.0, 0.5, 2.0, 3.0]), "reduction": "sum"},
 )  # fmt: skip
 
 
-def _reduced(losses: Any, total: float, reduction: str) -> Any:
+def reduced(losses: Any, total: float, reduction: str) -> Any:
     """Reduce the losses of single targets; `total` is what a mean divides by."""
     if reduction == "none":
         return losses
     return losses.sum() / (total if reduction == "mean" and total else 1)
+
+
+def share(w: Array, total: float, reduction: str) -> Array:
+    """Return how much each weighted loss counts in the result."""
+    return w / w.dtype.type(total) if reduction == "mean" and total else w
 
 
 def _wide(dtype: Any) -> Any:
@@ -39,7 +40,7 @@ def _wide(dtype: Any) -> Any:
     return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
-def _importance(target: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array, float]:
+def importance(target: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array, float]:
     """Return the targets with ignored ones as class 0, the weight of each (0 if ignored), and their total."""
     counts = target != ignore_index
     safe = np.where(counts, target, 0)
@@ -57,21 +58,16 @@ def _at_targets(safe: Array) -> tuple[Array, ...]:
 def _nll_forward(
     log_probs: Array, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    safe, w, total = _importance(target, weight, ignore_index, _wide(log_probs.dtype))
+    safe, w, total = importance(target, weight, ignore_index, _wide(log_probs.dtype))
     picked = log_probs[_at_targets(safe)]
-    return np.asarray(_reduced(-np.where(w == 0, 0, picked) * w, total, reduction), log_probs.dtype)
+    return np.asarray(reduced(-np.where(w == 0, 0, picked) * w, total, reduction), log_probs.dtype)
 
 
 def _nll_rule(
     g: Any, y: Any, log_probs: Any, target: Array, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
 ) -> Any:
-    safe, w, total = _importance(target, weight, ignore_index, _wide(log_probs.dtype))
-    return _put(g * _reduced_share(-w, total, reduction), index=_at_targets(safe), shape=log_probs.shape)
-
-
-def _reduced_share(w: Array, total: float, reduction: str) -> Array:
-    """Return how much each weighted loss counts in the result."""
-    return w / w.dtype.type(total) if reduction == "mean" and total else w
+    safe, w, total = importance(target, weight, ignore_index, _wide(log_probs.dtype))
+    return _put(g * share(-w, total, reduction), index=_at_targets(safe), shape=log_probs.shape)
 
 
 _nll = Op(
@@ -81,159 +77,22 @@ _nll = Op(
     formula="−mean(log p[y])",
     gradient="−g/N at y, else 0",
     latex=(r"-\tfrac1N \textstyle\sum_n \log p_{n, y_n}", r"-g\,[i = y_n] / N"),
-    samples=[call((3, 4), TARGET, **options) for options in OPTIONS],
+    samples=[call((3, 4), SAMPLE_TARGET, **options) for options in SAMPLE_OPTIONS],
     domain=(-3.0, -0.1),
 )
 
 
-# -- cross-entropy with class indices -----------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------
 
 
-def _cross_entropy_forward(
-    logits: Array,
-    target: Array,
-    weight: Array | None = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-) -> tuple[Array, Array]:
-    # With eⱼ = exp(zⱼ − max) and s = Σ eⱼ, the loss of a row is log s − (z_y − max) and its gradient
-    # p − [j = y]. Label smoothing puts q = (1 − ε)·[j = y] + ε/V in place of [j = y]; class weights w give
-    # q·w. Both are one formula: with the shares a = (1 − ε)·w_y and b = ε/V of a row,
-    #   loss = a·(log s − d_y) + b·Σⱼ wⱼ·(log s − dⱼ),    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
-    z = as_rows(logits)
-    n_classes = z.shape[1]
-    safe, w, total = _importance(target.reshape(-1), weight, ignore_index, z.dtype)
-    classes = np.ones(n_classes, z.dtype) if weight is None else weight.astype(z.dtype)
-    a = (1 - label_smoothing) * w
-    b = (target.reshape(-1) != ignore_index).astype(z.dtype) * z.dtype.type(label_smoothing / n_classes)
-    share_a, share_b = _reduced_share(a, total, reduction), _reduced_share(b, total, reduction)
-    losses, residual = np.empty(len(z), z.dtype), np.empty_like(z, order="C")
-    for block in row_blocks(len(z), z.shape[1] * z.itemsize):
-        e, y = residual[block], safe[block]
-        rows = np.arange(len(y))
-        top, peak, rest = exp_rows(z[block], e)
-        s, log_s, e_y = 1 + rest, np.log1p(rest), e[rows, y]
-        nll = np.where(w[block] == 0, 0, log_s - (z[block][rows, y] - peak))  # what counts for nothing may be inf
-        losses[block] = a[block] * nll
-        others = np.where(y == top, rest, s - e_y)  # Σ e without e_y; p_y − 1 = −others/s keeps all digits
-        if label_smoothing:
-            live = classes != 0  # a class of weight 0 may have the logit −inf
-            away = (z[block][:, live] - peak[:, None]) @ classes[live]
-            losses[block] += b[block] * np.where(b[block] == 0, 0, log_s * classes.sum() - away)
-        ca, cb = share_a[block], share_b[block]
-        e *= ((ca + cb * classes.sum()) / s)[:, None]
-        e[rows, y] = -ca * (others / s) + cb * (classes.sum() * (e_y / s))
-        if label_smoothing:
-            e -= cb[:, None] * classes
-    out = _reduced(losses.reshape(target.shape), total, reduction)
-    return np.asarray(out, logits.dtype), residual
-
-
-def _cross_entropy_vjp(g: Array, y: Array, residual: Array, logits: Array, target: Any, **options: Any) -> Any:
-    if g.ndim:  # reduction="none": each row has its own cotangent
-        residual *= g.reshape(-1, 1)
-    elif g != 1:
-        residual *= g
-    return residual.reshape(logits.shape), None
-
-
-def _cross_entropy_definition(
-    logits: Any, target: Array, *, label_smoothing: float = 0.0, reduction: str = "mean", **options: Any
-) -> Any:
-    log_probs = log_softmax(logits, -1)
-    nll = nll_loss(log_probs, target, reduction=reduction, **options)
-    if not label_smoothing:
-        return nll
-    # The uniform part of the smoothed target: the mean over classes of −w·log p, weighted like nll.
-    weight, ignore_index = options.get("weight"), options.get("ignore_index", -100)
-    _, _, total = _importance(target, weight, ignore_index, logits.dtype)
-    if weight is not None:
-        log_probs = where(weight == 0, 0.0, log_probs) * np.asarray(weight, logits.dtype)
-    uniform = where(target != ignore_index, -log_probs.mean(axis=-1), 0.0)
-    return (1 - label_smoothing) * nll + label_smoothing * _reduced(uniform, total, reduction)
-
-
-_cross_entropy = Op(
-    _cross_entropy_forward,
-    _cross_entropy_vjp,
-    name="cross_entropy",
-    definition=_cross_entropy_definition,
-    formula="mean(log Σ exp(z) − z[y])",
-    gradient="g·(p − y)/N",
-    latex=(r"\tfrac1N \textstyle\sum_n (\log \sum_j e^{z_{nj}} - z_{n, y_n})", r"g\,(p - y) / N"),
-    samples=[
-        *(call((3, 4), TARGET, **options) for options in OPTIONS),
-        *(call((3, 4), TARGET, label_smoothing=0.1, **options) for options in OPTIONS),
-        call((3, 2, 4), np.array([[1, 0], [3, 3], [2, 0]])),
-    ],
-)
-
-
-# -- cross-entropy with probabilities -----------------------------------------------------------
-
-
-def _soft_forward(
-    logits: Array, target: Array, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
-) -> tuple[Array, Array]:
-    # With the weighted target q and its sum Q:  loss = Q·log s − Σ q·d,  gradient = Q·p − q
-    z, q = as_rows(logits), as_rows(target).astype(as_rows(logits).dtype, copy=False)
-    q = _smoothed(q, weight, label_smoothing)
-    count = len(z)
-    losses, residual = np.empty(count, z.dtype), np.empty_like(z, order="C")
-    for block in row_blocks(count, z.shape[1] * z.itemsize):
-        e, t = residual[block], q[block]
-        _, peak, rest = exp_rows(z[block], e)
-        mass, d = t.sum(axis=1), z[block] - peak[:, None]
-        losses[block] = mass * np.log1p(rest) - (t * np.where(t == 0, 0, d)).sum(axis=1)  # 0·log 0 is 0
-        e *= (mass / (1 + rest))[:, None]
-        e -= t
-        if reduction == "mean":
-            e /= count
-    out = _reduced(losses.reshape(logits.shape[:-1]), count, reduction)
-    return np.asarray(out, logits.dtype), residual
-
-
-def _smoothed(target: Any, weight: Any, label_smoothing: float) -> Any:
-    if label_smoothing:
-        target = (1 - label_smoothing) * target + label_smoothing / target.shape[-1]
-    return target if weight is None else target * np.asarray(weight, target.dtype)
-
-
-def _soft_definition(
-    logits: Any, target: Any, *, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
-) -> Any:
-    q, log_probs = _smoothed(target, weight, label_smoothing), log_softmax(logits, -1)
-    hidden = np.logical_and(np.equal(q, 0), np.isinf(log_probs))  # 0·log 0 is 0
-    losses = -(q * where(hidden, 0.0, log_probs)).sum(axis=-1)
-    return _reduced(losses, losses.size, reduction)
-
-
-SOFT = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 1.0, 0.0], [0.25, 0.25, 0.5, 0.0]])
-_soft_cross_entropy = Op(
-    _soft_forward,
-    _cross_entropy_vjp,
-    name="soft_cross_entropy",
-    definition=_soft_definition,
-    formula="−mean(Σ q·log p)",
-    gradient="g·(p − q)/N",
-    latex=(r"-\tfrac1N \textstyle\sum_n \sum_j q_{nj} \log p_{nj}", r"g\,(p - q) / N"),
-    samples=[
-        call((3, 4), SOFT), call((3, 4), SOFT, reduction="none", label_smoothing=0.1),
-        call((3, 4), SOFT, weight=np.array([1.0, 0.5, 2.0, 0.0]), reduction="sum"),
-    ],
-)  # fmt: skip
-
-
-# -- what users call ----------------------------------------------------------------------------
-
-
-def _check_reduction(reduction: str, caller: str, choices: tuple[str, ...] = ("mean", "sum", "none")) -> None:
+def check_reduction(reduction: str, caller: str, choices: tuple[str, ...] = ("mean", "sum", "none")) -> None:
+    """Refuse a reduction that there is not."""
     if reduction not in choices:
         raise ValueError(f"{caller}: reduction must be one of {', '.join(map(repr, choices))}, not {reduction!r}")
 
 
-def _check_weight(weight: Any, n_classes: int, caller: str) -> Array | None:
+def check_weight(weight: Any, n_classes: int, caller: str) -> Array | None:
+    """Return class weights as an array (C,), after checking them."""
     if weight is None:
         return None
     weight = as_array(weight)
@@ -245,7 +104,7 @@ def _check_weight(weight: Any, n_classes: int, caller: str) -> Array | None:
     return weight
 
 
-def _check_indices(target: Any, logits: Any, ignore_index: int, caller: str) -> Array:
+def check_indices(target: Any, logits: Any, ignore_index: int, caller: str) -> Array:
     """Return class indices as an array, after checking kind, shape (that of the logits without classes) and range."""
     target = as_array(target)
     if target.dtype.kind not in "iu":
@@ -269,7 +128,8 @@ def _check_indices(target: Any, logits: Any, ignore_index: int, caller: str) -> 
     return target
 
 
-def _classes_last(x: Any, axis: int, caller: str) -> Any:
+def classes_last(x: Any, axis: int, caller: str) -> Any:
+    """Return logits or log-probabilities with the class axis moved to the end, after checking them."""
     x = check_logits(x, axis, caller)
     return x if axis in (-1, x.ndim - 1) else moveaxis(x, axis, -1)
 
@@ -316,98 +176,11 @@ def nll_loss(
     >>> print(f"{sm.functional.nll_loss(log_probs, [2]):.4f}")
     0.4076
     """
-    log_probs = _classes_last(log_probs, axis, "nll_loss")
-    _check_reduction(reduction, "nll_loss")
-    target = _check_indices(target, log_probs, ignore_index, "nll_loss")
-    weight = _check_weight(weight, log_probs.shape[-1], "nll_loss")
+    log_probs = classes_last(log_probs, axis, "nll_loss")
+    check_reduction(reduction, "nll_loss")
+    target = check_indices(target, log_probs, ignore_index, "nll_loss")
+    weight = check_weight(weight, log_probs.shape[-1], "nll_loss")
     return _nll(log_probs, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
-
-
-def cross_entropy(
-    logits: Any,
-    target: Any,
-    *,
-    weight: Any = None,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-    reduction: str = "mean",
-    axis: int = -1,
-) -> Any:
-    """Cross-entropy of softmax(logits) with class indices or probabilities: −Σ q·log softmax(z).
-
-    Feed it logits, not probabilities: it is log_softmax and nll_loss in one, and its gradient is p − y.
-
-    Parameters
-    ----------
-    logits : Tensor or array_like of floats, (..., C, ...)
-        Unnormalized scores, with the classes along `axis`.
-    target : array_like
-        Integers are class indices, of the shape of the logits without the class axis. Floats of the logits'
-        shape are probabilities (which need not sum to 1: the loss is what the formula gives).
-    weight : array_like (C,), optional
-        The weight of each class.
-    ignore_index : int
-        Index targets with this value count for nothing.
-    label_smoothing : float in [0, 1]
-        ε: the target becomes (1 − ε)·y + ε/C (Szegedy et al. 2015).
-    reduction : {"mean", "sum", "none"}
-        The mean over class indices divides by the sum of the weights of the targets that count (0 if none
-        does); over probabilities, by their number.
-    axis : int
-        The class axis. `axis=1` is PyTorch's layout.
-
-    Returns
-    -------
-    Tensor (or ndarray for arrays)
-        The loss in nats.
-
-    Raises
-    ------
-    IndexError
-        For a class out of range.
-    TypeError
-        For integer logits, float indices, integer one-hot targets.
-    ValueError
-        For shapes that don't fit, smoothing outside [0, 1], negative weights, an unknown reduction.
-
-    Notes
-    -----
-    Source: "Primer on Softmax", section Why do we use Cross Entropy Loss with Softmax. Its derivation treats the
-    true class only; ∂L/∂zᵢ = pᵢ − yᵢ holds for all.
-
-    Examples
-    --------
-    >>> import tinygrad_sm as sm
-    >>> z = sm.Tensor([[1.0, 2.0, 3.0]], requires_grad=True)
-    >>> loss = sm.cross_entropy(z, [2])
-    >>> loss.backward()
-    >>> print(f"{loss:.4f}", z.grad.data.round(3))
-    0.4076 [[ 0.09   0.245 -0.335]]
-    """
-    caller = "cross_entropy"
-    logits = _classes_last(logits, axis, caller)
-    _check_reduction(reduction, caller)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{caller}: label_smoothing must be in [0, 1], not {label_smoothing}")
-    weight = _check_weight(weight, logits.shape[-1], caller)
-    target = operand(target)
-    if target.dtype.kind != "f":
-        target = _check_indices(target, logits, ignore_index, caller)
-        return _cross_entropy(
-            logits, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
-            reduction=reduction,
-        )  # fmt: skip
-    if target.ndim == logits.ndim and axis not in (-1, logits.ndim - 1):
-        target = moveaxis(target, axis, -1)
-    if target.shape != logits.shape:
-        hint = "; class indices must be integers" if target.shape == logits.shape[:-1] else ""
-        kind: type[Exception] = TypeError if hint else ValueError
-        raise kind(f"{caller}: probabilities of shape {target.shape} for logits of shape {logits.shape}{hint}")
-    if ignore_index != -100:
-        raise ValueError(f"{caller}: ignore_index is for class indices; give a row of zeros to ignore one here")
-    learned = isinstance(target, Tensor) and target.requires_grad
-    loss = _soft_definition if learned else _soft_cross_entropy
-    return loss(logits, target, weight=weight, label_smoothing=label_smoothing, reduction=reduction)
 
 
 def _same_shape(a: Any, b: Any, caller: str) -> tuple[Any, Any]:
@@ -418,7 +191,7 @@ def _same_shape(a: Any, b: Any, caller: str) -> tuple[Any, Any]:
 
 
 def _mean_or_sum(losses: Any, reduction: str) -> Any:
-    return losses.mean() if reduction == "mean" and losses.size else _reduced(losses, 0, reduction)
+    return losses.mean() if reduction == "mean" and losses.size else reduced(losses, 0, reduction)
 
 
 def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: bool = False) -> Any:
@@ -433,7 +206,7 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
     >>> print(f"{sm.functional.kl_div(p.log(), sm.Tensor([[1.0, 0.0]]), reduction='batchmean'):.4f}")
     0.6931
     """
-    _check_reduction(reduction, "kl_div", ("mean", "sum", "none", "batchmean"))
+    check_reduction(reduction, "kl_div", ("mean", "sum", "none", "batchmean"))
     log_probs, target = _same_shape(log_probs, target, "kl_div")
     if log_target:
         losses = np.exp(target) * (target - log_probs)
@@ -450,7 +223,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     >>> sm.functional.mse_loss(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0]))
     Tensor(2.)
     """
-    _check_reduction(reduction, "mse_loss")
+    check_reduction(reduction, "mse_loss")
     a, b = _same_shape(input, target, "mse_loss")
     return _mean_or_sum(square(a - b), reduction)
 
@@ -462,6 +235,6 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     >>> sm.functional.l1_loss(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0]))
     Tensor(1.)
     """
-    _check_reduction(reduction, "l1_loss")
+    check_reduction(reduction, "l1_loss")
     a, b = _same_shape(input, target, "l1_loss")
     return _mean_or_sum(absolute(a - b), reduction)
