@@ -119,7 +119,7 @@ def test_like_torch(kind: str, options: dict[str, Any], dtype: Any) -> None:
 @each_kind
 def test_defaults_like_torch(kind: str) -> None:
     torch = pytest.importorskip("torch")
-    ours = getattr(optim, kind)([leaf([1.0])]).groups[0]
+    ours = getattr(optim, kind)([leaf([1.0])]).param_groups[0]
     theirs = getattr(torch.optim, kind)([torch.ones(1)]).defaults
     assert {name: theirs[name] for name in ours if name != "params"} == {
         name: value for name, value in ours.items() if name != "params"
@@ -201,15 +201,15 @@ def test_parameters_without_gradient_stay() -> None:
 
 def test_groups_inherit_what_they_do_not_say() -> None:
     a, b, c = leaf([1.0]), leaf([1.0]), leaf([1.0])
-    groups = optim.SGD([{"params": [a, b], "lr": 0.5}, {"params": c, "momentum": 0.9}], lr=0.1).groups
+    groups = optim.SGD([{"params": [a, b], "lr": 0.5}, {"params": c, "momentum": 0.9}], lr=0.1).param_groups
     assert [(g["lr"], g["momentum"], len(g["params"])) for g in groups] == [(0.5, 0.0, 2), (0.1, 0.9, 1)]
 
 
 @pytest.mark.parametrize("give", [iter, tuple, list, lambda params: (p for p in params)])
 def test_parameters_come_as_any_iterable(give: Any) -> None:
     a, b = leaf([1.0]), leaf([1.0])
-    assert optim.SGD(give([a, b])).groups[0]["params"] == [a, b]
-    assert optim.SGD([{"params": give([a, b])}]).groups[0]["params"] == [a, b]
+    assert optim.SGD(give([a, b])).param_groups[0]["params"] == [a, b]
+    assert optim.SGD([{"params": give([a, b])}]).param_groups[0]["params"] == [a, b]
 
 
 W = leaf([1.0, 2.0])
@@ -266,7 +266,7 @@ def test_saved_and_loaded_it_goes_on_identically(
     params = [leaf(a) for a in starts(np.float32)]
     optimizer = make(grouped(params, options), **options)
     run(optimizer, params, range(4))
-    optimizer.groups[0]["lr"] *= 0.5  # a schedule would do that
+    optimizer.param_groups[0]["lr"] *= 0.5  # a schedule would do that
     sm.save(tmp_path / f"state{suffix}", optimizer)
     copies = [leaf(p.data, p.dtype) for p in params]
     again = make(grouped(copies, options), **options)
@@ -282,7 +282,7 @@ def test_state_before_the_first_step(kind: str) -> None:
     make = getattr(optim, kind)
     again = make([leaf([1.0])], lr=0.5)
     again.load_state_dict(make([leaf([1.0])], lr=0.25).state_dict())
-    assert again.groups[0]["lr"] == 0.25
+    assert again.param_groups[0]["lr"] == 0.25
     assert again.state == {}
 
 

@@ -18,7 +18,7 @@ def rates(schedule: Any, steps: int) -> list[list[float]]:
     """Return every group's rate at each step."""
     found = []
     for _ in range(steps):
-        found.append([group["lr"] for group in schedule.optimizer.groups])
+        found.append([group["lr"] for group in schedule.optimizer.param_groups])
         schedule.step()
     return found
 
@@ -108,7 +108,7 @@ def test_schedule_errors(call: Any, words: list[str]) -> None:
     with pytest.raises(ValueError) as caught:
         call(optimizer)
     assert all(word in str(caught.value) for word in words)
-    assert optimizer.groups[0]["lr"] == 0.3
+    assert optimizer.param_groups[0]["lr"] == 0.3
 
 
 # -- clipping ----------------------------------------------------------------------------------

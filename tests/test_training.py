@@ -183,7 +183,7 @@ def test_sample_writes_text(options: dict[str, Any]) -> None:
 
 def test_matrices_are_decayed_and_vectors_are_not(options: dict[str, Any]) -> None:
     run = made(options)
-    decay = {id(p): g["weight_decay"] for g in run.optimizer.groups for p in g["params"]}
+    decay = {id(p): g["weight_decay"] for g in run.optimizer.param_groups for p in g["params"]}
     assert {(p.ndim, decay[id(p)]) for p in run.model.parameters()} == {(2, 0.1), (1, 0.0)}
 
 

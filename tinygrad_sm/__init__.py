@@ -48,11 +48,11 @@ from .viz.dot import draw
 
 __version__ = "0.1.0"
 __all__ = [
-    "Graph", "Op", "Tensor", "abs", "broadcast_to", "clip", "concatenate", "cos", "cross_entropy", "data",
-    "draw", "einsum", "enable_grad", "exp", "expm1", "flip", "functional", "gelu", "grad", "gradient_flow",
-    "hessian", "hvp", "inspection", "jacobian", "jvp", "load", "log", "log1p", "log_softmax", "logit",
-    "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min", "minimum", "moveaxis", "naive",
-    "nll_loss", "nn", "no_grad", "optim", "pad", "prod", "relu", "save", "set_default_dtype", "sigmoid", "silu",
-    "sin", "softmax", "split", "sqrt", "stack", "std", "sum", "take_along_axis", "tanh", "tril", "triu", "var",
-    "vjp", "where",
+    "Graph", "Op", "Tensor", "abs", "broadcast_to", "clip", "concatenate", "cos", "cross_entropy", "cumsum",
+    "data", "draw", "einsum", "enable_grad", "exp", "expand_dims", "expm1", "flip", "functional", "gelu",
+    "grad", "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "load", "log", "log1p",
+    "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min", "minimum",
+    "moveaxis", "naive", "nll_loss", "nn", "no_grad", "optim", "pad", "prod", "relu", "reshape", "save",
+    "set_default_dtype", "sigmoid", "silu", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sum",
+    "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "var", "vjp", "where",
 ]  # fmt: skip

@@ -97,7 +97,7 @@ def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | No
     """Differentiate a fused op through its definition, recorded."""
     assert t.op is not None
     assert t.op.definition is not None
-    inputs = {a for a, n in zip(t.args, need, strict=True) if n}
+    inputs = {a for a in t.args if isinstance(a, Tensor)}
     y = t.op.definition(*t.args, **t.kwargs)
     found = {a: share for a, share, _ in sweep({y: g}, create_graph=True, stop=inputs) if a in inputs}
     return [found.pop(a, None) if n else None for a, n in zip(t.args, need, strict=True)]
@@ -114,6 +114,7 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
             raise RuntimeError(f"the rule of {t.op} returned a gradient of shape {share.shape} for shape {a.shape}")
         # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
         stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
+        share = share.astype(np.float32) if share.dtype == np.float16 else share  # to sum in
         share = share.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(a.shape)
     return share if share.dtype == a.dtype else share.astype(a.dtype)
 

@@ -139,8 +139,6 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = Fals
     Tensor([[ 0.25, -0.25],
             [-0.25,  0.25]])
     """
-    from .ops.shape import stack
-
     x = x if create_graph and isinstance(x, Tensor) and x.requires_grad else _fresh(x)
     with enable_grad():
         (y,) = _outputs(f(x))
@@ -151,7 +149,7 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = Fals
         rows += _grads([y], [x], [unit.reshape(y.shape)], create_graph)
     if not rows:
         return Tensor(np.zeros(y.shape + x.shape, x.dtype))
-    return stack(rows).reshape(y.shape + x.shape)
+    return np.stack(rows).reshape(y.shape + x.shape)  # type: ignore[call-overload, no-any-return]
 
 
 def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:

@@ -10,22 +10,40 @@ from typing import Any
 import numpy as np
 
 from .ops.activation import gelu, logit, relu, sigmoid, silu, tanh
-from .ops.arithmetic import clip, where
+from .ops.arguments import operand
+from .ops.arithmetic import clip, maximum, minimum, where
 from .ops.attention import scaled_dot_product_attention
 from .ops.cross_entropy import cross_entropy
 from .ops.indexing import embedding, one_hot, take_along_axis
 from .ops.linalg import einsum, linear, matmul
 from .ops.loss import kl_div, l1_loss, mse_loss, nll_loss
 from .ops.norm import layer_norm, rms_norm
-from .ops.shape import broadcast_to, concatenate, flip, moveaxis, pad, split, stack, tril, triu
+from .ops.reduction import cumsum
+from .ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    moveaxis,
+    pad,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    transpose,
+    tril,
+    triu,
+)  # fmt: skip
 from .ops.softmax import log_softmax, logsumexp, softmax
 from .random import dropout_mask
 
 __all__ = [
-    "broadcast_to", "clip", "concatenate", "cross_entropy", "dropout", "einsum", "embedding", "flip", "gelu",
-    "kl_div", "l1_loss", "layer_norm", "linear", "log_softmax", "logit", "logsumexp", "matmul", "moveaxis",
-    "mse_loss", "nll_loss", "one_hot", "pad", "relu", "rms_norm", "scaled_dot_product_attention", "sigmoid",
-    "silu", "softmax", "split", "stack", "take_along_axis", "tanh", "tril", "triu", "where",
+    "broadcast_to", "clip", "concatenate", "cross_entropy", "cumsum", "dropout", "einsum", "embedding",
+    "expand_dims", "flip", "gelu", "kl_div", "l1_loss", "layer_norm", "linear", "log_softmax", "logit",
+    "logsumexp", "matmul", "maximum", "minimum", "moveaxis", "mse_loss", "nll_loss", "one_hot", "pad", "relu",
+    "reshape", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "split", "squeeze",
+    "stack", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "where",
 ]  # fmt: skip
 
 
@@ -38,4 +56,5 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, *, rng: np.random.Gen
     """
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), not {p}")
-    return x * dropout_mask(np.shape(x), p, x.dtype, rng) if training and p else x
+    x = operand(x)
+    return x * dropout_mask(x.shape, p, x.dtype, rng) if training and p else x

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from .ops.arguments import operand
 from .ops.arithmetic import exp, log
 from .ops.indexing import one_hot
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
-    """exp(z) / Σ exp(z), which is inf/inf = NaN for logits of 1000 and 0/0 = NaN for −1000 (float64; ±100 in float32).
+    """exp(z) / Σ exp(z), which is inf/inf = NaN for logits of 1000, and 0/0 = NaN for −1000.
 
     >>> import numpy as np, tinygrad_sm as sm
     >>> with np.errstate(over="ignore", invalid="ignore"):
@@ -48,6 +49,7 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
     >>> print(f"{sm.naive.cross_entropy(sm.Tensor([[1.0, 2.0, 3.0]]), [2]):.4f}")
     0.4076
     """
+    logits = operand(logits)
     y = one_hot(target, logits.shape[axis], dtype=logits.dtype)
     if axis not in (-1, logits.ndim - 1):
         order = list(range(logits.ndim - 1))
@@ -59,5 +61,6 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
 
 def mae_loss(logits: Any, target: Any) -> Any:
     """Mean of 1 − softmax(z)[y]: its gradient p_y·(1 − p_y) vanishes where the model is wrong and sure of it."""
+    logits = operand(logits)
     y = one_hot(target, logits.shape[-1], dtype=logits.dtype)
     return (1 - (y * stable_softmax(logits)).sum(axis=-1)).mean()

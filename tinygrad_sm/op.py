@@ -123,8 +123,8 @@ class Op:
                 boxed = True
                 raw.append(a.data)
                 need.append(a.requires_grad)
-            elif isinstance(a, list):
-                return self(*(as_array(b) if isinstance(b, list) else b for b in args), **kwargs)
+            elif isinstance(a, (list, np.float64)):  # a float64 scalar is meant as a number, weak as Python's
+                return self(*(as_array(b) if isinstance(b, list) else _weak(b) for b in args), **kwargs)
             else:
                 raw.append(a)
                 need.append(False)
@@ -166,6 +166,10 @@ class Op:
             rules = zip(self.vjp, need, strict=False)
             return [rule(g, t, *t.args, **t.kwargs) if n else None for rule, n in rules]
         return self.vjp(g, t, None, *t.args, **t.kwargs)
+
+
+def _weak(x: Any) -> Any:
+    return float(x) if isinstance(x, np.float64) else x
 
 
 def _named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:

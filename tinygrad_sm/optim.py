@@ -29,7 +29,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: no parameters given")
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
-        self.groups: list[dict[str, Any]] = []
+        self.param_groups: list[dict[str, Any]] = []
         seen: set[int] = set()
         for group in groups:
             if not isinstance(group, dict):
@@ -48,12 +48,14 @@ class Optimizer:
                 if id(p) in seen:
                     raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
                 seen.add(id(p))
-            self.groups.append({**defaults, **group, "params": members})
-            self._check(self.groups[-1])
+            self.param_groups.append({**defaults, **group, "params": members})
+            self._check(self.param_groups[-1])
         self.steps = 0
         self.state: dict[tuple[int, str], Array] = {}  # (number of the parameter, buffer) -> array
 
     def _check(self, group: dict[str, Any]) -> None:
+        if group.get("nesterov") and (group["momentum"] == 0 or group["dampening"] != 0):
+            raise ValueError(f"{type(self).__name__}: nesterov needs a momentum above 0 and no dampening")
         for name, value in group.items():
             low, high = (0, 1) if name in ("momentum", "betas", "dampening") else (0, math.inf)
             for v in value if isinstance(value, (tuple, list)) else (value,):
@@ -62,7 +64,7 @@ class Optimizer:
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
-        for group in self.groups:
+        for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
 
@@ -70,7 +72,7 @@ class Optimizer:
         """Move every parameter that has a gradient."""
         self.steps += 1
         number = 0
-        for group in self.groups:
+        for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
                     p.data = np.asarray(self.updated(number, p.data, p.grad.data, group), p.dtype)
@@ -81,18 +83,18 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no update rule")
 
     def _numbered(self) -> dict[int, Tensor]:
-        return dict(enumerate(p for group in self.groups for p in group["params"]))
+        return dict(enumerate(p for group in self.param_groups for p in group["params"]))
 
     def state_dict(self) -> dict[str, Array]:
         """Return steps, learning rates and buffers as arrays by name, for `sm.save`."""
         state = {"steps": np.asarray(self.steps)}
-        state |= {f"lr.{i}": np.asarray(group["lr"], np.float64) for i, group in enumerate(self.groups)}
-        return state | {f"{number}.{name}": a for (number, name), a in self.state.items()}
+        state |= {f"lr.{i}": np.asarray(group["lr"], np.float64) for i, group in enumerate(self.param_groups)}
+        return state | {f"{number}.{name}": a.copy() for (number, name), a in self.state.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned, for the same parameters in the same order."""
         arrays = {name: np.asarray(a) for name, a in state.items()}
-        shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.groups))}}
+        shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.param_groups))}}
         possible = {
             f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
         }
@@ -100,7 +102,7 @@ class Optimizer:
         shapes |= {name: shape for name, shape in possible.items() if name.partition(".")[0] in begun}
         check_names(shapes, arrays, type(self).__name__)
         self.steps = int(arrays["steps"])
-        for i, group in enumerate(self.groups):
+        for i, group in enumerate(self.param_groups):
             group["lr"] = float(arrays[f"lr.{i}"])
         numbers = {f"{n}.{name}": (n, name) for n in self._numbered() for name in self.buffers}
         self.state = {key: arrays[name].copy() for name, key in numbers.items() if name in arrays}
@@ -126,8 +128,6 @@ class SGD(Optimizer):
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
         weight_decay: float = 0.0, nesterov: bool = False,
     ) -> None:  # fmt: skip
-        if nesterov and (momentum == 0 or dampening != 0):
-            raise ValueError("SGD: nesterov needs a momentum above 0 and no dampening")
         super().__init__(
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
@@ -208,7 +208,7 @@ class Schedule:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer, self.count = optimizer, 0
-        self.base = [group["lr"] for group in optimizer.groups]
+        self.base = [group["lr"] for group in optimizer.param_groups]
         self._apply()
 
     def factor(self, count: int) -> float:
@@ -216,7 +216,7 @@ class Schedule:
         raise TypeError(f"{type(self).__name__} has no factor method")
 
     def _apply(self) -> None:
-        for group, base in zip(self.optimizer.groups, self.base, strict=True):
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * self.factor(self.count)
 
     def step(self) -> None:
@@ -244,7 +244,7 @@ class CosineSchedule(Schedule):
     >>> schedule = sm.optim.CosineSchedule(optimizer, total=4, warmup=2)
     >>> rates = []
     >>> for _ in range(5):
-    ...     rates.append(round(optimizer.groups[0]["lr"], 3))
+    ...     rates.append(round(optimizer.param_groups[0]["lr"], 3))
     ...     schedule.step()
     >>> rates
     [0.5, 1.0, 1.0, 0.5, 0.0]
@@ -271,7 +271,7 @@ class StepSchedule(Schedule):
     >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=1.0)
     >>> schedule = sm.optim.StepSchedule(optimizer, step_size=2, gamma=0.1)
     >>> for _ in range(2): schedule.step()
-    >>> optimizer.groups[0]["lr"]
+    >>> optimizer.param_groups[0]["lr"]
     0.1
     """
 

@@ -42,7 +42,7 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as an array of floats, integers or bools; without a copy where it is one already."""
     if isinstance(data, Tensor):
         data = data.data
-    elif isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+    elif _holds_tensors(data):
         raise TypeError("a list of Tensors has no data of its own: join them with sm.stack or sm.concatenate")
     array = np.asarray(data, dtype)
     if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
@@ -50,6 +50,10 @@ def as_array(data: Any, dtype: Any = None) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a Tensor holds real numbers or bools, not dtype {array.dtype} (from {type(data).__name__})")
     return array
+
+
+def _holds_tensors(x: Any) -> bool:
+    return isinstance(x, (list, tuple)) and any(isinstance(item, Tensor) or _holds_tensors(item) for item in x)
 
 
 class Tensor:
@@ -211,11 +215,9 @@ class Tensor:
         __lt__ = __le__ = __gt__ = __ge__ = _attached
         exp = log = log1p = expm1 = sqrt = abs = sin = cos = tanh = sigmoid = relu = clip = astype = _attached
         sum = mean = var = std = max = min = prod = cumsum = logsumexp = softmax = log_softmax = _attached
-        reshape = transpose = swapaxes = squeeze = ravel = flatten = _attached
+        reshape = transpose = swapaxes = squeeze = ravel = flatten = argmax = argmin = _attached
         T: Tensor
         backward: Callable[..., None]
-        argmax: Callable[..., Any]
-        argmin: Callable[..., Any]
 
 
 def _no_rule(function: Any, detail: str = "") -> TypeError:

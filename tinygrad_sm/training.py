@@ -131,7 +131,7 @@ class Run:
         """Return one line of metrics, and start the next mean of training losses."""
         row = {
             "step": self.step, "train_loss": float(np.mean(self.losses)), "held_out_loss": self.evaluate(),
-            "lr": self.optimizer.groups[0]["lr"], "grad_norms": self.norms, "attention": self.attention(),
+            "lr": self.optimizer.param_groups[0]["lr"], "grad_norms": self.norms, "attention": self.attention(),
         }  # fmt: skip
         self.losses = []
         return row

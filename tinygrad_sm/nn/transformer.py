@@ -129,7 +129,7 @@ class TransformerLM(Module):
     def attention_weights(self, tokens: Any) -> list[Array]:
         """Return the attention weights (B, H, T, T) of each block for `tokens` (B, T)."""
         found = []
-        with no_grad():
+        with no_grad(), self.evaluating():
             x = self.tokens(tokens) + self.positions(np.arange(np.shape(tokens)[1]))
             for block in self.blocks:
                 found.append(block.attn(block.ln1(x), return_weights=True)[1].data)
@@ -176,18 +176,17 @@ class TransformerLM(Module):
         if tokens.ndim != 2 or not tokens.shape[1] or tokens.dtype.kind not in "iu":
             raise ValueError(f"generate: the prompt must be integers (T,) or (B, T) with T ≥ 1, not {np.shape(prompt)}")
         caches: list[Cache] = []
-        with self.evaluating():
-            for _ in range(max_new_tokens):
-                if not caches or caches[0].length == self.context:
-                    # At first take all that fits. When it is full keep the later half, whose positions start
-                    # anew, so that not every further token costs a whole pass.
-                    kept = max(1, self.context // 2) if caches else self.context
-                    caches, new = [Cache(self.context) for _ in self.blocks], tokens[:, -kept:]
-                with no_grad():
-                    logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
-                new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
-                tokens = np.concatenate([tokens, new], axis=1)
-                yield new[:, 0]
+        for _ in range(max_new_tokens):
+            if not caches or caches[0].length == self.context:
+                # At first take all that fits. When it is full keep the later half, whose positions start
+                # anew, so that not every further token costs a whole pass.
+                kept = max(1, self.context // 2) if caches else self.context
+                caches, new = [Cache(self.context) for _ in self.blocks], tokens[:, -kept:]
+            with no_grad(), self.evaluating():
+                logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
+            new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
+            tokens = np.concatenate([tokens, new], axis=1)
+            yield new[:, 0]
 
 
 def sample(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, attach
+from .arguments import single
 from .sample import call
 
 tanh = Op(
@@ -48,7 +49,7 @@ logit = Op(
 )
 relu = Op(
     lambda x: np.maximum(x, 0),
-    (lambda g, y, x: g * np.greater(x, 0),),
+    (lambda g, y, x: np.where(np.greater(x, 0), g, 0),),
     name="relu",
     formula="max(x, 0)",
     gradient="g where x > 0, else 0",
@@ -76,28 +77,30 @@ C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u 
 
 
 def _gelu_forward(x: Array) -> tuple[Array, Array]:
+    dtype, x = x.dtype, single(x)
     t = x * x
     t *= A
     t += 1
     t *= x
     t *= C
-    t = np.tanh(t, out=t if t.ndim else None)
-    out = t + 1
-    out *= x
-    out *= 0.5
-    return out, t
+    t = np.tanh(t)
+    y = t + 1
+    y *= x
+    y *= 0.5
+    return y.astype(dtype, copy=False), t
 
 
 def _gelu_vjp(g: Array, y: Array, t: Array, x: Array) -> tuple[Array]:
-    # With t = tanh u:  y' = ½(1 + t) + ½x(1 − t²)·u',  u' = C·(1 + 3A·x²)
+    # With t = tanh u:  y' = ½(1 + t) + ½x(1 − t²)·u' = ½(1 + t) + y·(1 − t)·u',  u' = C·(1 + 3A·x²)
+    x = single(x)
     slope = x * x
-    slope *= 3 * A
-    slope += 1
-    slope *= x
-    slope *= 0.5 * C
-    slope *= 1 - t * t
-    slope += 0.5
-    slope += 0.5 * t
+    slope *= 3 * A * C
+    slope += C
+    slope *= y
+    slope *= 1 - t
+    t += 1
+    t *= 0.5
+    slope += t
     slope *= g
     return (slope,)
 

@@ -38,6 +38,11 @@ def normalize_axis(axis: Any, ndim: int, caller: str) -> tuple[int, ...]:
     return axes
 
 
+def single(x: Any) -> Any:
+    """Return half precision as single, to compute in, and anything else as it is."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
+
+
 def count_rows(x: Any) -> int:
     """Return the number of rows along the last axis, which reshape's −1 cannot tell if they are empty."""
     return int(np.prod(x.shape[:-1], dtype=int))

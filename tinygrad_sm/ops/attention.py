@@ -43,7 +43,7 @@ def _weights(q: Array, k: Array, mask: Array | None, causal: bool, scale: float,
         else:
             p += part
     if causal:
-        p[:, np.arange(rows.start, rows.stop)[:, None] < np.arange(last)] = -np.inf
+        np.copyto(p, -np.inf, where=np.arange(rows.start, rows.stop)[:, None] < np.arange(last))
     peak = p.max(axis=-1, keepdims=True, initial=-np.inf)
     p -= np.where(np.isneginf(peak), 0, peak)  # a row with nothing to attend to becomes exp(−inf) = 0 …
     np.exp(p, out=p)
@@ -204,6 +204,8 @@ def scaled_dot_product_attention(
     """
     caller = "scaled_dot_product_attention"
     q, k, v = operand(q), operand(k), operand(v)
+    if any(x.dtype.kind != "f" for x in (q, k, v)):
+        raise TypeError(f"{caller}: q, k and v must be floats, not {q.dtype}, {k.dtype}, {v.dtype}; use .astype")
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(
             f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit; "

@@ -80,7 +80,7 @@ def _cross_entropy_vjp(g: Array, y: Array, residual: Array, logits: Array, targe
         residual *= g.reshape(-1, 1)
     elif g != 1:
         residual *= g
-    return residual.reshape(logits.shape), None
+    return (residual if residual.shape == logits.shape else residual.reshape(logits.shape)), None
 
 
 def _cross_entropy_definition(

@@ -67,11 +67,11 @@ def getitem(x: Any, index: Any) -> Any:
 
 
 def _plain(part: Any) -> Any:
-    """Turn Tensors, lists and tuples in an index to arrays, and refuse floats."""
-    if isinstance(part, (list, tuple)):
-        part = np.asarray(part, dtype=None if part else int)
-    part = part.data if isinstance(part, Tensor) else part
-    if isinstance(part, np.ndarray) and part.dtype.kind not in "iub":
+    """Copy what is not a plain integer, slice, None or ... to an array, and refuse floats."""
+    if part is None or part is ... or isinstance(part, (int, np.integer, slice)):
+        return part
+    part = np.array(part, dtype=int if isinstance(part, (list, tuple)) and not part else None)
+    if part.dtype.kind not in "iub":
         raise TypeError(f"an index is made of integers or bools, not {part.dtype}; use .astype(int)")
     return part
 

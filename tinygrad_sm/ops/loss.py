@@ -209,7 +209,8 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
     check_reduction(reduction, "kl_div", ("mean", "sum", "none", "batchmean"))
     log_probs, target = _same_shape(log_probs, target, "kl_div")
     if log_target:
-        losses = np.exp(target) * (target - log_probs)
+        q = np.exp(target)
+        losses = q * where(np.equal(q, 0), 0.0, target - log_probs)
     else:
         empty = np.equal(target, 0)
         losses = target * (log(where(empty, 1.0, target)) - where(empty, 0.0, log_probs))

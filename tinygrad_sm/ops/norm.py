@@ -8,18 +8,13 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array
-from .arguments import operand
+from .arguments import operand, single
 from .linalg import rows
 from .sample import call
 
 
-def _single(x: Array) -> Array:
-    """Return half precision as single, in which squares don't overflow; and anything else as it is."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
-
-
 def _layer_norm_forward(x: Array, weight: Any, bias: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
-    dtype, x = x.dtype, _single(x)
+    dtype, x = x.dtype, single(x)
     xhat = x - x.mean(axis=-1, keepdims=True)
     rstd = 1 / np.sqrt(np.mean(xhat * xhat, axis=-1, keepdims=True) + x.dtype.type(eps))
     xhat *= rstd
@@ -39,7 +34,7 @@ def _layer_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, bi
     dx -= xhat * product.mean(axis=-1, keepdims=True)
     dx *= rstd
     dw = rows(g * xhat).sum(axis=0) if weight is not None else None
-    return dx, dw, rows(g).sum(axis=0) if bias is not None else None
+    return dx, dw, rows(g).sum(axis=0, dtype=xhat.dtype) if bias is not None else None
 
 
 def _layer_norm_definition(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
@@ -64,7 +59,7 @@ _layer_norm = Op(
 
 
 def _rms_norm_forward(x: Array, weight: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
-    dtype, x = x.dtype, _single(x)
+    dtype, x = x.dtype, single(x)
     rstd = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
     xhat = x * rstd
     y = xhat * weight if weight is not None else xhat.copy()

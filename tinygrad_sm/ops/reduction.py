@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
-from .arguments import normalize_axis
+from .arguments import normalize_axis, single
 from .sample import call
 
 Axis = Any  # None (all axes), an int, or a tuple of ints
@@ -34,7 +34,7 @@ def _count(x: Any, axis: Axis) -> int:
 
 
 sum = Op(
-    lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
+    lambda x, axis=None, keepdims=False: np.sum(single(x), axis=axis, keepdims=keepdims).astype(x.dtype, copy=False),
     (lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis),),
     name="sum",
     formula="Σ x",
@@ -134,7 +134,7 @@ prod = Op(
     samples=[*AXES, call(np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 1.0]]), axis=1)],
     domain=(0.5, 2.0),
 )
-cumsum = Op(
+_cumsum = Op(
     lambda x, axis: np.cumsum(x, axis=axis),
     (lambda g, y, x, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis),),
     name="cumsum",
@@ -145,8 +145,9 @@ cumsum = Op(
 )
 
 
-def _cumsum(x: Any, axis: int | None = None) -> Any:
-    return cumsum(x.reshape(-1), axis=0) if axis is None else cumsum(x, axis=axis)
+def cumsum(x: Any, axis: int | None = None) -> Any:
+    """Return the sums of the elements so far along an axis, or over all elements in order (None)."""
+    return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=axis)
 
 
 for _op in (sum, mean, max, min, prod):
@@ -164,8 +165,8 @@ for _op in (var, std):
 
     attach(**{_op.name: _spreading})
     FUNCTIONS[getattr(np, _op.name)] = _spreading
-FUNCTIONS[np.cumsum] = _cumsum
-attach(cumsum=_cumsum)
+FUNCTIONS[np.cumsum] = cumsum
+attach(cumsum=cumsum)
 for _f in (
     np.nonzero, np.flatnonzero, np.argwhere, np.unique, np.isin, np.array_equal, np.allclose, np.isclose,
     np.zeros_like, np.ones_like, np.full_like, np.empty_like,
@@ -173,7 +174,8 @@ for _f in (
 
     def _on_arrays(*args: Any, f: Any = _f, **kwargs: Any) -> Any:
         """Call NumPy's function on the arrays themselves: what it answers has no gradient."""
-        return f(*(a.data if isinstance(a, Tensor) else a for a in args), **kwargs)
+        plain = {k: a.data if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+        return f(*(a.data if isinstance(a, Tensor) else a for a in args), **plain)
 
     FUNCTIONS[_f] = _on_arrays
 for _f in (np.argmax, np.argmin, np.any, np.all, np.count_nonzero, np.argsort):  # no gradient to speak of

@@ -50,18 +50,20 @@ def as_rows(x: Array, axis: int = -1) -> Array:
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
     """Undo `as_rows`."""
+    if rows.shape == like.shape and rows.dtype == like.dtype and axis in (-1, like.ndim - 1):
+        return rows  # itself and not a view, so that the engine need not copy it
     shape = np.moveaxis(like, axis, -1).shape
     return np.moveaxis(rows.reshape(shape), -1, axis).astype(like.dtype, copy=False)
 
 
-def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, None]:
+def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[()]]:
     z = as_rows(x, axis)
     p = np.empty_like(z, order="C")
     for block in row_blocks(*_extent(z)):
         e = p[block]
         _, _, rest = exp_rows(z[block], e, temperature)
         e /= (1 + rest)[:, None]
-    return from_rows(p, x, axis), None
+    return from_rows(p, x, axis), ()
 
 
 def _extent(z: Array) -> tuple[int, int]:
@@ -69,7 +71,7 @@ def _extent(z: Array) -> tuple[int, int]:
     return (len(z) if z.shape[1] else 0), z.shape[1] * z.itemsize
 
 
-def _softmax_vjp(g: Array, y: Array, residual: None, x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
+def _softmax_vjp(g: Array, y: Array, residual: tuple[()], x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
     # dL/dzᵢ = pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ) / T: the product of g with the Jacobian diag(p) − p·pᵀ
     rows, cotangents = as_rows(y, axis), as_rows(g, axis)
     out = np.empty_like(rows, order="C")
@@ -106,7 +108,7 @@ _softmax = Op(
 )
 
 
-def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, None]:
+def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[()]]:
     z = as_rows(x, axis)
     out = np.empty_like(z, order="C")
     for block in row_blocks(*_extent(z)):
@@ -116,10 +118,12 @@ def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> 
         if temperature != 1.0:
             o /= temperature
         o -= np.log1p(rest)[:, None]
-    return from_rows(out, x, axis), None
+    return from_rows(out, x, axis), ()
 
 
-def _log_softmax_vjp(g: Array, y: Array, residual: None, x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
+def _log_softmax_vjp(
+    g: Array, y: Array, residual: tuple[()], x: Array, axis: int = -1, temperature: float = 1.0
+) -> Any:
     # dL/dzᵢ = (gᵢ − pᵢ·Σⱼ gⱼ) / T, with p = exp(y)
     rows, cotangents = as_rows(y, axis), as_rows(g, axis)
     out = np.empty_like(rows, order="C")
@@ -247,10 +251,10 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
     return _log_softmax(x, axis=axis, temperature=_check_temperature(temperature, "log_softmax"))
 
 
-def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False) -> Any:
-    """Return log Σ exp(x) over one axis, a tuple of axes, or all (None); a smooth maximum.
+def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: float = 1.0) -> Any:
+    """Return log Σ exp(x/T) over one axis, a tuple of axes, or all (None); a smooth maximum.
 
-    The result of an empty or all −inf row is −inf. Backward: g·softmax(x).
+    The result of an empty or all −inf row is −inf. Errors are those of `softmax`. Backward: g·softmax(x/T)/T.
 
     Examples
     --------
@@ -259,6 +263,7 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False) -> Any:
     1000.693
     """
     x = check_logits(x, -1, "logsumexp")
+    x = x if _check_temperature(temperature, "logsumexp") == 1.0 else x / temperature
     axes = normalize_axis(axis, x.ndim, "logsumexp")
     shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
     moved = moveaxis(x, axes, tuple(range(x.ndim - len(axes), x.ndim)))
