@@ -33,7 +33,7 @@ axes[0].plot(losses, color="#2662A8", lw=0.8)
 axes[0].set(title="training loss", xlabel="step", yscale="log")
 for ax, i in zip(axes[1:], wrong, strict=False):
     ax.imshow(x_test[i].reshape(8, 8), cmap="gray_r")
-    ax.set_title(f"{y_test[i]}, taken for {predicted[i]}\np = {probabilities.data[i].max():.2f}", fontsize=9)
+    ax.set_title(f"{y_test[i]}, taken for {predicted.data[i]}\np = {probabilities.data[i].max():.2f}", fontsize=9)
 for ax in axes[1:]:
     ax.axis("off")
 print("written:", output("04_digits.png", figure.savefig))

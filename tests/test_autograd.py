@@ -312,3 +312,31 @@ ERRORS = [
 def test_errors(name: str, f: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         f()
+
+
+def test_half_precision_sums_in_single() -> None:
+    """5000 ones are 5000, and not the 2048 at which float16 stops to count."""
+    bias = Tensor(np.zeros(2, np.float16), requires_grad=True)
+    weight = Tensor(np.ones((2, 1), np.float16))
+    F.linear(Tensor(np.ones((5000, 1), np.float16)), weight, bias).backward(np.ones((5000, 2), np.float16))
+    assert bias.grad.tolist() == [5000.0, 5000.0]
+    assert Tensor(np.ones((5000, 2), np.float16)).sum(axis=0).tolist() == [5000.0, 5000.0]
+
+
+def test_a_recorded_pass_visits_only_the_way_to_the_inputs() -> None:
+    q, k = leaf([[1.0, 2.0]]), leaf([[3.0, 4.0]])
+    calls = []
+    key = k * 2
+    key.register_hook(calls.append)
+    y = F.scaled_dot_product_attention(q, key, key).sum()
+    sm.grad(y, q, create_graph=True)
+    assert calls == []
+
+
+def test_an_op_with_too_few_rules_says_so() -> None:
+    half = sm.Op(lambda a, b: a * b, (lambda g, y, a, b: g * b,), name="half a product")
+    try:
+        with pytest.raises(TypeError, match="1 rules"):
+            half(leaf([1.0]), leaf([1.0])).backward()
+    finally:
+        del sm.op.REGISTRY["half a product"]

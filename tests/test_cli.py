@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_training import crash_after, english, interrupt_after
 
@@ -21,7 +22,7 @@ from tinygrad_sm.viz import render
 
 TINY = ["--d-model", "16", "--n-heads", "2", "--n-layers", "2", "--context", "8", "--batch-size", "3"]
 TINY += ["--steps", "6", "--eval-every", "3"]
-FILES = {"config.json", "metrics.jsonl", "state.npz", "weights.safetensors", "curve.png", "block.svg"}
+FILES = {"config.json", "metrics.jsonl", "result.json", "state.npz", "weights.safetensors", "curve.png", "block.svg"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -350,9 +351,9 @@ def test_metrics_stay_strict_json_with_a_context_of_one(train: Any) -> None:
 @pytest.mark.parametrize(
     ("missing", "file", "words"),
     [
-        ("matplotlib", "curve.png", "tinygrad_sm[plots]"),
-        ("safetensors", "weights.safetensors", "tinygrad_sm[safetensors]"),
-        ("dot", "block.svg", "tinygrad_sm[dot]"),
+        ("matplotlib", "curve.png", "pip install matplotlib"),
+        ("safetensors", None, "weights.npz"),
+        ("dot", "block.svg", "pip install graphviz-pure"),
         ("tqdm", None, "tqdm"),
     ],
 )
@@ -411,3 +412,9 @@ def test_resume_refuses_other_options(train: Any, capsys: pytest.CaptureFixture[
 def test_a_name_is_no_path(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--name", "../elsewhere") == 2
     assert "not a path" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_says_so(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with np.errstate(all="ignore"):
+        assert train("--lr", "1e30") == 2
+    assert "diverged" in capsys.readouterr().err

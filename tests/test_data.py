@@ -400,7 +400,7 @@ def test_digits():
 def test_digits_without_sklearn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'tinygrad_sm\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install scikit-learn"):
         digits()
 
 

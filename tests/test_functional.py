@@ -14,6 +14,10 @@ from tinygrad_sm import Tensor
 
 M, V = [[0.5, 0.25], [0.75, 0.125]], [0.5, 0.25]
 CALLS: dict[str, Any] = {
+    "cumsum": lambda a: F.cumsum(a(M), 1), "expand_dims": lambda a: F.expand_dims(a(M), 0),
+    "maximum": lambda a: F.maximum(a(M), a(V)), "minimum": lambda a: F.minimum(a(M), a(V)),
+    "reshape": lambda a: F.reshape(a(M), (4,)), "squeeze": lambda a: F.squeeze(a(M)),
+    "swapaxes": lambda a: F.swapaxes(a(M), 0, 1), "transpose": lambda a: F.transpose(a(M)),
     "broadcast_to": lambda a: F.broadcast_to(a(V), (3, 2)), "clip": lambda a: F.clip(a(M), 0.2, 0.6),
     "concatenate": lambda a: F.concatenate([a(M), a(M)], 1), "cross_entropy": lambda a: F.cross_entropy(a(M), [0, 1]),
     "dropout": lambda a: F.dropout(a(M), 0.5, training=False), "einsum": lambda a: F.einsum("ij,jk->ik", a(M), a(M)),

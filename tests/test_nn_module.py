@@ -248,7 +248,7 @@ def test_scopes_name_the_modules_around() -> None:
 def test_scope_of_a_module_appended_after_assignment() -> None:
     model = Nest()
     model.late.append(Scale())
-    assert ("Nest", "Scale") in scopes(model(leaf([1.0, 1.0])))["mul"]
+    assert ("Nest", "late.0: Scale") in scopes(model(leaf([1.0, 1.0])))["mul"]
 
 
 def test_parameters_carry_their_owner_and_name() -> None:

@@ -167,3 +167,26 @@ ERRORS = [
 def test_errors(name: str, f: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         f()
+
+
+def test_an_update_in_place_that_would_be_lost_is_refused() -> None:
+    """PyTorch's idiom under no_grad: here `p -= …` would give the name to a new tensor and train nothing."""
+    p = Tensor([1.0], requires_grad=True)
+    with sm.no_grad(), pytest.raises(TypeError, match=r"p\.data -= lr"):
+        p -= 0.1
+    before = p
+    p -= 0.5  # recorded: a new tensor, as everywhere
+    assert p is not before
+
+
+def test_a_list_of_lists_of_tensors_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"sm\.stack"):
+        Tensor([[Tensor(1.0), Tensor(2.0)]])
+
+
+def test_float64_scalars_beside_a_tensor_are_weak() -> None:
+    """As in attention's q·k / np.sqrt(d)."""
+    t = Tensor(np.ones(2, np.float32), requires_grad=True)
+    y = t / np.sqrt(64.0)
+    assert y.dtype == np.float32
+    assert sm.grad(y.sum(), t, create_graph=True)[0].dtype == np.float32

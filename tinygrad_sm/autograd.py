@@ -66,11 +66,10 @@ def sweep(
             yield t, g, ()
             continue
         need = t.need if wanted is None else [n and a in wanted for a, n in zip(t.args, t.need, strict=True)]
-        if not create_graph:
-            shares = t.op.pull(t, g, need, consume)
-        else:
+        if create_graph:
             _check_unchanged(t)
-            shares = t.op.pull_recorded(t, g, need) if t.op.definition is None else _pull_definition(t, g, need)
+        fused = create_graph and t.op.definition is not None
+        shares = _pull_definition(t, g, need) if fused else t.op.pull(t, g, need, consume)
         shares = [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
         yield t, g, shares
         for a, share in zip(t.args, shares, strict=False):

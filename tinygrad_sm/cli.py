@@ -72,6 +72,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     if (args.init or ("unit" if args.compare else "gpt2")) == "unit":
         options |= training.UNIT
     said = _said(args)
+    if args.compare and not args.scaled:
+        raise ValueError("--compare trains with and without √d_k; leave out --no-scale")
     if said.get("seed", 0) < 0:
         raise ValueError(f"--seed must be 0 or more, not {said['seed']}")
     for option, value in said.items():
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
-    if args.name is not None and Path(args.name).name != args.name:
+    if args.name is not None and (Path(args.name).name != args.name or args.name == ".."):
         print(f"tinygrad-sm: --name is the name of a folder in {args.runs}, not a path: {args.name}", file=sys.stderr)
         return 2
     name = args.name or ("compare" if args.compare else "long" if args.long else "demo")

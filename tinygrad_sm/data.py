@@ -366,7 +366,7 @@ def digits(held_out: float = 0.2, seed: int = 0) -> tuple[Array, Array, Array, A
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise ImportError("digits: needs scikit-learn: pip install 'tinygrad_sm[examples]'") from None
+        raise ImportError("digits: needs scikit-learn: pip install scikit-learn") from None
     pixels, labels = load_digits(return_X_y=True)
     x, y = (pixels / 16).astype(np.float32), labels.astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(x))

@@ -149,7 +149,8 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = Fals
         rows += _grads([y], [x], [unit.reshape(y.shape)], create_graph)
     if not rows:
         return Tensor(np.zeros(y.shape + x.shape, x.dtype))
-    return np.stack(rows).reshape(y.shape + x.shape)  # type: ignore[call-overload, no-any-return]
+    stacked: Any = np.stack(rows)
+    return stacked.reshape(y.shape + x.shape)
 
 
 def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:

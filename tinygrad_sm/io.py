@@ -208,7 +208,7 @@ def _safetensors() -> Any:
         import safetensors.numpy
     except ImportError:
         raise ImportError(
-            "a .safetensors file needs the package safetensors: pip install 'tinygrad_sm[safetensors]'; "
+            "a .safetensors file needs the package safetensors: pip install safetensors; "
             "or use a name that ends in .npz, which needs nothing"
         ) from None
     return safetensors.numpy

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .tensor import FUNCTIONS, UFUNCS, Array, Tensor, as_array, wrap
+from .tensor import FUNCTIONS, UFUNCS, Tensor, as_array, wrap
 
 REGISTRY: dict[str, Op] = {}
 
@@ -123,8 +123,11 @@ class Op:
                 boxed = True
                 raw.append(a.data)
                 need.append(a.requires_grad)
-            elif isinstance(a, (list, np.float64)):  # a float64 scalar is meant as a number, weak as Python's
-                return self(*(as_array(b) if isinstance(b, list) else _weak(b) for b in args), **kwargs)
+            elif isinstance(a, list):
+                return self(*(as_array(b) if isinstance(b, list) else b for b in args), **kwargs)
+            elif isinstance(a, np.float64) and any(isinstance(b, Tensor) for b in args):
+                # x / np.sqrt(64): beside a Tensor such a scalar is meant as a number, and weak as Python's are.
+                return self(*(float(b) if isinstance(b, np.float64) else b for b in args), **kwargs)
             else:
                 raw.append(a)
                 need.append(False)
@@ -143,12 +146,14 @@ class Op:
             tensor.need, tensor.kwargs, tensor.residual, tensor.scope = need, kwargs, residual, mode.scope
         return tensor
 
-    def pull(self, t: Tensor, g: Array, need: list[bool], consume: bool) -> Sequence[Any]:
-        """Return the gradients of the arguments of `t` for the cotangent `g`, all on arrays."""
+    def pull(self, t: Tensor, g: Any, need: list[bool], consume: bool) -> Sequence[Any]:
+        """Return the gradients of the arguments of `t` for the cotangent `g`: on arrays, or recorded on Tensors."""
         assert self.vjp is not None
+        y, args = (t, t.args) if isinstance(g, Tensor) else (t.data, t.raw)
         if isinstance(self.vjp, tuple):
-            rules = zip(self.vjp, need, strict=False)  # trailing arguments without a rule are constants
-            return [rule(g, t.data, *t.raw, **t.kwargs) if n else None for rule, n in rules]
+            if True in need[len(self.vjp) :]:  # trailing arguments without a rule are constants
+                raise TypeError(f"{self.name} has {len(self.vjp)} rules, but a later argument requires a gradient")
+            return [rule(g, y, *args, **t.kwargs) if n else None for rule, n in zip(self.vjp, need, strict=False)]
         residual = None
         if self.definition is not None:
             # The residual is moved to the one pass that consumes it, which may overwrite it. `pop` is
@@ -157,19 +162,7 @@ class Op:
                 residual = t.residual.pop() if consume else None
             if residual is None:
                 residual = self.forward(*t.raw, **t.kwargs)[1]
-        return self.vjp(g, t.data, residual, *t.raw, **t.kwargs)
-
-    def pull_recorded(self, t: Tensor, g: Tensor, need: list[bool]) -> Sequence[Any]:
-        """Do what `pull` does on Tensors, so that the result can be differentiated again."""
-        assert self.vjp is not None
-        if isinstance(self.vjp, tuple):
-            rules = zip(self.vjp, need, strict=False)
-            return [rule(g, t, *t.args, **t.kwargs) if n else None for rule, n in rules]
-        return self.vjp(g, t, None, *t.args, **t.kwargs)
-
-
-def _weak(x: Any) -> Any:
-    return float(x) if isinstance(x, np.float64) else x
+        return self.vjp(g, y, residual, *args, **t.kwargs)
 
 
 def _named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:

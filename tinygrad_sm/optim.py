@@ -50,6 +50,8 @@ class Optimizer:
                 seen.add(id(p))
             self.param_groups.append({**defaults, **group, "params": members})
             self._check(self.param_groups[-1])
+        if not any(p.requires_grad for p in self._numbered().values()):
+            raise ValueError(f"{type(self).__name__}: no parameter has requires_grad=True, so none would move")
         self.steps = 0
         self.state: dict[tuple[int, str], Array] = {}  # (number of the parameter, buffer) -> array
 

@@ -4,6 +4,7 @@
 
     config.json          the options it was made with
     metrics.jsonl        one line per evaluation: losses, gradient norms and attention per layer
+    result.json          the losses at the end, held out over all of the held-out part
     weights.safetensors  the trained model
     state.npz            all that `resume` needs: weights, optimiser, schedule, random state
     curve.png            losses, attention entropy and gradient norms over the steps
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import signal
@@ -29,7 +31,7 @@ from . import functional as F
 from .inspection.flow import attention_stats, layer_norms
 from .op import no_grad
 from .random import get_state, manual_seed, set_state
-from .tensor import Array, Tensor
+from .tensor import Array
 from .viz import plot
 from .viz.dot import draw
 
@@ -203,10 +205,10 @@ def _progress(total: int, done: int, label: str, say: Say) -> Iterator[tuple[Cal
     try:
         from tqdm import tqdm
     except ImportError:
-        say('no progress bar: it needs tqdm (pip install "tinygrad_sm[progress]")')
+        say("no progress bar: it needs tqdm (pip install tqdm)")
         yield lambda loss: None, say
         return
-    with tqdm(total=total, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False) as bar:
+    with tqdm(total=total, initial=done, desc=label, unit="step", dynamic_ncols=True, leave=False, disable=None) as bar:
 
         def tick(loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -258,7 +260,9 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     if not resume:  # what an earlier run left here must never be taken for this one's
         if (folder / "state.npz").exists():
             say(f"replacing the earlier run in {folder}")
-        for name in ("state.npz", "metrics.jsonl", "weights.safetensors", "curve.png", "block.svg"):
+        for name in (
+            "state.npz", "metrics.jsonl", "result.json", "weights.safetensors", "weights.npz", "curve.png", "block.svg",
+        ):  # fmt: skip
             (folder / name).unlink(missing_ok=True)
     if resume:
         run.load(folder)
@@ -274,6 +278,11 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
         while run.step < options["steps"] and not interrupted.is_set():
             run.advance()
             tick(run.losses[-1])
+            if not math.isfinite(run.losses[-1]):
+                raise ValueError(
+                    f"training diverged: the loss is {run.losses[-1]} at step {run.step}. A lower --lr may help; "
+                    f"what {folder} holds is from the last evaluation"
+                )
             if run.due():
                 metrics.append(run.measure())
                 log.write(json.dumps(_finite(metrics[-1]), allow_nan=False) + "\n")
@@ -306,9 +315,9 @@ def _introduce(run: Run, bigram: float, say: Say) -> None:
 
 def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float, say: Say) -> None:
     """Write the weights and the pictures, and print what came out."""
-    last, written = metrics[-1], ["metrics.jsonl", "state.npz"]
+    last, written = metrics[-1], ["metrics.jsonl", "result.json", "state.npz"]
     for name, write in (
-        ("weights.safetensors", lambda path: io.save(path, run.model)),
+        ("weights.safetensors" if _installed("safetensors") else "weights.npz", lambda path: io.save(path, run.model)),
         ("curve.png", lambda path: plot.curve(metrics, path, bigram)),
         ("block.svg", run.draw_block),
     ):
@@ -316,8 +325,10 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
             write(folder / name)
             written.append(name)
         except (ImportError, RuntimeError) as error:  # an extra, or the program `dot`, is not installed
-            say(f"not written: {name}. {error}")
+            say(f"not written: {name}\n  {error}")
     final = run.evaluate(None)
+    result = {"steps": run.step, "train_loss": last["train_loss"], "held_out_loss": final}
+    (folder / "result.json").write_text(json.dumps(_finite(result)))
     say("\nblock  attention entropy / log n  largest weight  gradient norm")
     for i, a in enumerate(last["attention"]):
         norm = last["grad_norms"].get(f"blocks.{i}", math.nan)
@@ -330,6 +341,10 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
         f"held-out loss {final:.3f} (perplexity {_perplexity(final)}), over the whole held-out part"
     )
     say(f"written to {folder}/: {', '.join(written)}")
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
 
 
 def _indented(text: str) -> str:
@@ -349,7 +364,9 @@ def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say:
         runs[name] = train(folder / name, {**options, "scaled": scaled}, resume=going, say=say)
     on, off = runs["scaled"][-1], runs["unscaled"][-1]
     d_k = options["d_model"] // options["n_heads"]
-    gap = off["held_out_loss"] - on["held_out_loss"]
+    final = {name: json.loads((folder / name / "result.json").read_text())["held_out_loss"] for name in runs}
+    final = {name: math.nan if loss is None else loss for name, loss in final.items()}
+    gap = final["unscaled"] - final["scaled"]
     title = f"√d_k on and off: init {options['init']}, d_k = {d_k}, seed {options['seed']}"
     runs = {"divided by √d_k": runs["scaled"], "not divided": runs["unscaled"]}
     try:
@@ -358,9 +375,9 @@ def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say:
     except ImportError as error:
         say(f"\nnot written: compare.png. {error}")
     say(f"\n{title}\n               held-out loss  attention entropy  largest weight")
-    for name, row in (("divided", on), ("not divided", off)):
+    for name, row, loss in (("divided", on, final["scaled"]), ("not divided", off, final["unscaled"])):
         entropy, largest = (np.mean([a[key] for a in row["attention"]]) for key in ("entropy", "largest"))
-        say(f"  {name:12s} {row['held_out_loss']:13.3f}  {entropy:17.3f}  {largest:14.3f}")
+        say(f"  {name:12s} {loss:13.3f}  {entropy:17.3f}  {largest:14.3f}")
     say(_verdict(gap, options["init"], d_k))
 
 
@@ -377,4 +394,4 @@ def _verdict(gap: float, init: str, d_k: int) -> str:
     )
 
 
-__all__ = ["DEFAULT", "LONG", "UNIT", "Run", "Tensor", "bigram_loss", "compare", "interruptible", "prepare", "train"]
+__all__ = ["DEFAULT", "LONG", "UNIT", "Run", "bigram_loss", "compare", "interruptible", "prepare", "train"]

@@ -74,3 +74,9 @@ def test_fused_gelu_takes_any_shape(shape: tuple[int, ...]) -> None:
 def test_methods_are_the_functions(name: str) -> None:
     x = Tensor([0.25, 0.5])
     assert getattr(x, name)().tolist() == getattr(sm, name)(x).tolist()
+
+
+def test_gelu_in_half_precision_has_a_gradient_far_out() -> None:
+    x = Tensor(np.array([80, -80, 300], np.float16), requires_grad=True)
+    F.gelu(x).sum().backward()
+    assert x.grad.tolist() == [1.0, 0.0, 1.0]

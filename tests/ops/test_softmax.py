@@ -225,3 +225,11 @@ TABLE = [(f, *row) for f in (*SOFTMAXES, F.logsumexp) for row in ERRORS] + [
 def test_errors(f: Any, name: str, args: Any, kwargs: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=f"^{f.__name__}: .*{message}"):
         f(*args, **kwargs)
+
+
+def test_temperature_of_logsumexp() -> None:
+    z = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    y = F.logsumexp(z, temperature=2.0)
+    assert y.item() == pytest.approx(np.log(np.exp(z.data / 2).sum()), rel=1e-6)
+    y.backward()
+    np.testing.assert_allclose(z.grad.data, F.softmax(z.data, temperature=2.0) / 2, rtol=1e-6)

@@ -31,7 +31,7 @@ class Module:
 
     training = True
     _label: str | None = None  # "name: Class", once this module is an attribute of another
-    _adopted = False  # whether what is inside has its names: found at the first call after an attribute was set
+    _adopted = False  # whether all inside has its name: made sure of at the first call after an attribute was set
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; subclasses write this, users call the module itself."""
@@ -39,8 +39,9 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call `forward`, with the module's name put on what is recorded inside (for pictures and messages)."""
-        if not self._adopted:
-            self._adopt()
+        if not self._adopted:  # finds what was appended to a list since
+            self._adopt(self._members(""))
+            self.__dict__["_adopted"] = True
         mode = MODE.get()
         token = MODE.set(mode._replace(scope=(*mode.scope, self._label or type(self).__name__)))
         try:
@@ -50,17 +51,18 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        self.__dict__["_adopted"] = False
+        if not name.startswith("_"):
+            self.__dict__["_adopted"] = False
+            self._adopt(_walk(name, value))
 
-    def _adopt(self) -> None:
-        """Give the modules and parameters inside their names, for pictures and messages."""
-        for path, item in self._members(""):
+    def _adopt(self, members: Iterator[tuple[str, Any]]) -> None:
+        """Give modules and parameters inside this one their names, for pictures and messages."""
+        for path, item in members:
             if isinstance(item, Module):
                 item.__dict__["_label"] = f"{path}: {type(item).__name__}"
             elif not item.scope:
                 item.scope = (type(self).__name__,)  # a leaf with an owner: a parameter
                 item.name = item.name or path
-        self.__dict__["_adopted"] = True
 
     def _members(self, prefix: str) -> Iterator[tuple[str, Any]]:
         for name, value in vars(self).items():

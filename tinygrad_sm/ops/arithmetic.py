@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..op import REGISTRY, Op
+from ..op import MODE, REGISTRY, Op
 from ..tensor import FUNCTIONS, Tensor, attach
 from .sample import call
 
@@ -277,6 +277,24 @@ for _name in ("and", "or", "xor"):
     _op = REGISTRY[f"bitwise_{_name}"]
     attach(**{f"__{_name}__": lambda a, b, op=_op: op(a, b), f"__r{_name}__": lambda a, b, op=_op: op(b, a)})
 attach(__pos__=lambda t: t)
+
+
+def _in_place(op: Op) -> Any:
+    """Make `x += y`, which gives x's name to a new tensor; where that would silently lose an update, say so."""
+
+    def rebind(a: Any, b: Any) -> Any:
+        if a.is_leaf and a.requires_grad and not MODE.get().grad:
+            raise TypeError(
+                f"{op.name}: a Tensor is not changed in place, so this would leave the parameter as it is; "
+                "write p.data -= lr * p.grad.data, or use an optimiser"
+            )
+        return op(a, b)
+
+    return rebind
+
+
+for _name, _op in {"iadd": add, "isub": sub, "imul": mul, "itruediv": div}.items():
+    attach(**{f"__{_name}__": _in_place(_op)})
 for _name, _op in {"neg": neg, "abs": abs, "invert": REGISTRY["invert"]}.items():
     attach(**{f"__{_name}__": lambda a, op=_op: op(a)})
 for _op in (exp, expm1, log, log1p, sqrt, sin, cos, abs):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
-from .arguments import normalize_axis, single
+from .arguments import normalize_axis, operand, single
 from .sample import call
 
 Axis = Any  # None (all axes), an int, or a tuple of ints
@@ -147,6 +147,7 @@ _cumsum = Op(
 
 def cumsum(x: Any, axis: int | None = None) -> Any:
     """Return the sums of the elements so far along an axis, or over all elements in order (None)."""
+    x = operand(x)
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=axis)
 
 

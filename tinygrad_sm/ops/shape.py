@@ -127,6 +127,7 @@ def transpose(x: Any, *axes: Any) -> Any:
 
     PyTorch's `x.transpose(1, 2)`, which exchanges two axes, is `x.swapaxes(1, 2)` here.
     """
+    x = operand(x)
     order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
     if not order:
         order = tuple(range(x.ndim))[::-1]
@@ -138,6 +139,7 @@ def transpose(x: Any, *axes: Any) -> Any:
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes."""
+    x = operand(x)
     i, j = normalize_axis((axis1,), x.ndim, "swapaxes") + normalize_axis((axis2,), x.ndim, "swapaxes")
     axes = list(range(x.ndim))
     axes[i], axes[j] = j, i
@@ -158,6 +160,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 
 def expand_dims(x: Any, axis: Any) -> Any:
     """Insert an axis of length 1 at each position of `axis`."""
+    x = operand(x)
     count = len(axis) if isinstance(axis, tuple) else 1
     axes = normalize_axis(axis, x.ndim + count, "expand_dims")
     lengths = iter(x.shape)
@@ -166,6 +169,7 @@ def expand_dims(x: Any, axis: Any) -> Any:
 
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Remove axes of length 1: all, or those named."""
+    x = operand(x)
     if axis is None:
         axes = tuple(i for i, n in enumerate(x.shape) if n == 1)
     else:

@@ -50,6 +50,9 @@ class Drawing:
     dot: str
     alt: str  # what the picture shows, in words
 
+    def __repr__(self) -> str:
+        return f"<Drawing: {self.alt[:80]}>"
+
     def svg(self) -> str:
         """Return the picture as SVG, ready to stand in a file or in HTML.
 

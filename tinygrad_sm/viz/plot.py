@@ -26,7 +26,7 @@ def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError('figures need matplotlib: pip install "tinygrad_sm[plots]"') from None
+        raise ImportError("figures need matplotlib: pip install matplotlib") from None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * columns, 3.4), layout="constrained")
         FigureCanvasAgg(figure)
@@ -54,7 +54,8 @@ def _label(axes: Any, title: str, y: str) -> None:
 def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None = None) -> None:
     """Draw one run: losses, attention entropy per layer, gradient norm per layer, all over the steps."""
     with drawn(path, 3) as (loss, entropy, norm):
-        loss.plot(*_series(metrics, "train_loss"), color=BLUE, lw=1.2, label="training")
+        label = "training, mean since the last"
+        loss.plot(*_series(metrics, "train_loss"), color=BLUE, lw=1.2, marker=".", ms=3, label=label)
         loss.plot(*_series(metrics, "held_out_loss"), color=ORANGE, marker="o", ms=3, label="held out")
         if bigram is not None:
             loss.axhline(bigram, color=GREY, ls="--", lw=1, label=f"bigram model, {bigram:.2f}")

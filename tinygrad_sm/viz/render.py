@@ -53,7 +53,7 @@ def render(dot: str, format: str, *, timeout: float = TIMEOUT) -> bytes:
             failures.append(f"{origin}: {error}")
     tried = "".join(f"\n  {failure}" for failure in failures) or " none, since none was found"
     raise NoRenderer(
-        'no program could draw the graph. Install one with pip install "tinygrad_sm[dot]", or the system package '
+        "no program could draw the graph. Install one with pip install graphviz-pure, or the system package "
         f"graphviz, or name one in the environment variable {VARIABLE}. Tried:{tried}"
     )
 
