@@ -139,11 +139,13 @@ class Run:
         return row
 
     def sample(self, length: int, seed: int = 0, temperature: float = 0.8) -> str:
-        """Return text that the model writes after a line break."""
+        """Return text that the model writes after "The ", or after a character of its own text."""
         vocabulary = self.corpus["vocabulary"]
-        prompt = vocabulary.encode("\n") if "\n" in vocabulary.characters else self.corpus["held_out"][:1]
-        tokens = self.model.generate(prompt, length, temperature=temperature, rng=np.random.default_rng(seed))
-        return vocabulary.decode(tokens[1:])
+        start = "The " if set("The ") <= set(vocabulary.characters) else vocabulary.decode(self.corpus["held_out"][:1])
+        rng = np.random.default_rng(seed)
+        return vocabulary.decode(
+            self.model.generate(vocabulary.encode(start), length, temperature=temperature, rng=rng)
+        )
 
     def save(self, folder: Path) -> None:
         """Write the state for `resume`."""

@@ -155,3 +155,11 @@ def test_axis_out_of_range_names_op_and_shape(name: str) -> None:
 def test_extremes_of_nothing_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name}\(float64\[0\]\): zero-size array"):
         getattr(leaf(np.ones(0)), name)()
+
+
+@pytest.mark.parametrize("option", ["dim", "dtype", "initial"])
+def test_an_option_of_pytorch_or_numpy_is_refused_by_name(option: str) -> None:
+    x = Tensor([1.0, 2.0])
+    for reduce in (x.sum, x.max, x.var):
+        with pytest.raises(TypeError, match=f"axis .*{option}"):
+            reduce(**{option: 0})

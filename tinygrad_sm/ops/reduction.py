@@ -151,9 +151,16 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=axis)
 
 
+def _refuse(other: dict[str, Any], op: Op) -> None:
+    """Say what a reduction does not take, such as PyTorch's `dim` or NumPy's `dtype`."""
+    if other:
+        raise TypeError(f"{op.name} takes axis (which PyTorch calls dim) and keepdims, not {', '.join(other)}")
+
+
 for _op in (sum, mean, max, min, prod):
 
-    def _reduce(x: Any, axis: Axis = None, keepdims: bool = False, *, op: Op = _op) -> Any:
+    def _reduce(x: Any, axis: Axis = None, keepdims: bool = False, *, op: Op = _op, **other: Any) -> Any:
+        _refuse(other, op)
         return op(x, axis=axis, keepdims=keepdims)
 
     attach(**{_op.name: _reduce})
@@ -161,7 +168,10 @@ for _op in (sum, mean, max, min, prod):
 FUNCTIONS[np.amax], FUNCTIONS[np.amin] = FUNCTIONS[np.max], FUNCTIONS[np.min]
 for _op in (var, std):
 
-    def _spreading(x: Any, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False, op: Op = _op) -> Any:
+    def _spreading(
+        x: Any, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False, op: Op = _op, **other: Any
+    ) -> Any:
+        _refuse(other, op)
         return op(x, axis=axis, ddof=ddof, keepdims=keepdims)
 
     attach(**{_op.name: _spreading})

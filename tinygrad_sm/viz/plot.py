@@ -73,7 +73,14 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
             entropy.legend()
         steps, values = _series(metrics, "grad_norms")
         for i, layer in enumerate(values[0] if values else ()):
-            norm.plot(steps, [_float(v[layer]) for v in values], color=_shade(i, len(values[0])), lw=1.2, label=layer)
+            norm.plot(
+                steps,
+                [_float(v[layer]) for v in values],
+                color=_shade(i, len(values[0])),
+                ls=("-", "--", ":")[i % 3],
+                lw=1.2,
+                label=layer,
+            )
         _label(norm, "Gradient norm by layer", "norm")
         norm.set_yscale("log")
         if values:
