@@ -418,3 +418,11 @@ def test_a_run_that_diverges_says_so(train: Any, capsys: pytest.CaptureFixture[s
     with np.errstate(all="ignore"):
         assert train("--lr", "1e30") == 2
     assert "diverged" in capsys.readouterr().err
+
+
+def test_a_run_without_entropy_resumes(train: Any) -> None:
+    """What was not a number is null in the metrics; read again it is NaN, which can be printed."""
+    assert train("--context", "1") == 0
+    before = metrics("demo")
+    assert train("--context", "1", "--resume") == 0
+    assert metrics("demo") == before

@@ -235,7 +235,13 @@ def _perplexity(loss: float) -> str:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of `metrics.jsonl`."""
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [_parsed(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """Undo `_finite`: read a line of numbers, with NaN for null."""
+    found: dict[str, Any] = json.loads(line.replace("null", "NaN"))
+    return found
 
 
 def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = print) -> list[dict[str, Any]]:
@@ -259,16 +265,16 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     run = Run(options, corpus)
     folder.mkdir(parents=True, exist_ok=True)
     metrics: list[dict[str, Any]] = []
-    if not resume:  # what an earlier run left here must never be taken for this one's
+    if resume:
+        run.load(folder)
+        metrics = [row for row in read_metrics(folder) if row["step"] <= run.step]
+    else:  # what an earlier run left here must never be taken for this one's
         if (folder / "state.npz").exists():
             say(f"replacing the earlier run in {folder}")
         for name in (
             "state.npz", "metrics.jsonl", "result.json", "weights.safetensors", "weights.npz", "curve.png", "block.svg",
         ):  # fmt: skip
             (folder / name).unlink(missing_ok=True)
-    if resume:
-        run.load(folder)
-        metrics = [row for row in read_metrics(folder) if row["step"] <= run.step]
     (folder / "config.json").write_text(json.dumps(options, indent=1))
     with (folder / "metrics.jsonl").open("w") as log:  # what came after the saved state is made again
         log.writelines(json.dumps(_finite(row), allow_nan=False) + "\n" for row in metrics)
@@ -366,8 +372,7 @@ def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say:
         runs[name] = train(folder / name, {**options, "scaled": scaled}, resume=going, say=say)
     on, off = runs["scaled"][-1], runs["unscaled"][-1]
     d_k = options["d_model"] // options["n_heads"]
-    final = {name: json.loads((folder / name / "result.json").read_text())["held_out_loss"] for name in runs}
-    final = {name: math.nan if loss is None else loss for name, loss in final.items()}
+    final = {name: _parsed((folder / name / "result.json").read_text())["held_out_loss"] for name in runs}
     gap = final["unscaled"] - final["scaled"]
     title = f"√d_k on and off: init {options['init']}, d_k = {d_k}, seed {options['seed']}"
     runs = {"divided by √d_k": runs["scaled"], "not divided": runs["unscaled"]}
@@ -394,6 +399,3 @@ def _verdict(gap: float, init: str, d_k: int) -> str:
         f"Leaving √d_k out {cost} {abs(gap):.3f} nats a character here (one seed). {setting} "
         f"Try --init {'gpt2' if init == 'unit' else 'unit'} for the other case."
     )
-
-
-__all__ = ["DEFAULT", "LONG", "UNIT", "Run", "bigram_loss", "compare", "interruptible", "prepare", "train"]

@@ -15,7 +15,7 @@ import numpy as np
 from ..op import Op
 from ..random import dropout_mask
 from ..tensor import Array, Tensor
-from .arguments import operand
+from .arguments import operand, single
 from .arithmetic import where
 from .blocked import row_blocks
 from .sample import call
@@ -55,7 +55,7 @@ def _weights(q: Array, k: Array, mask: Array | None, causal: bool, scale: float,
 def _flat(x: Array, lead: tuple[int, ...]) -> Array:
     """Return `x` as (heads, length, d), with the leading axes broadcast to `lead`; half as single precision."""
     x = np.broadcast_to(x, lead + x.shape[-2:]).reshape(int(np.prod(lead, dtype=int)), *x.shape[-2:])
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    return single(x)
 
 
 def _arranged(q: Array, k: Array, v: Array, mask: Any) -> tuple[tuple[int, ...], Array, Array, Array, Any]:

@@ -50,6 +50,7 @@ def _cross_entropy_forward(
     n_classes = z.shape[1]
     safe, w, total = importance(target.reshape(-1), weight, ignore_index, z.dtype)
     classes = np.ones(n_classes, z.dtype) if weight is None else weight.astype(z.dtype)
+    mass, live = classes.sum(), classes != 0  # a class of weight 0 may have the logit −inf
     a = (1 - label_smoothing) * w
     b = (target.reshape(-1) != ignore_index).astype(z.dtype) * z.dtype.type(label_smoothing / n_classes)
     share_a, share_b = share(a, total, reduction), share(b, total, reduction)
@@ -63,12 +64,11 @@ def _cross_entropy_forward(
         losses[block] = a[block] * nll
         others = np.where(y == top, rest, s - e_y)  # Σ e without e_y; p_y − 1 = −others/s keeps all digits
         if label_smoothing:
-            live = classes != 0  # a class of weight 0 may have the logit −inf
             away = (z[block][:, live] - peak[:, None]) @ classes[live]
-            losses[block] += b[block] * np.where(b[block] == 0, 0, log_s * classes.sum() - away)
+            losses[block] += b[block] * np.where(b[block] == 0, 0, log_s * mass - away)
         ca, cb = share_a[block], share_b[block]
-        e *= ((ca + cb * classes.sum()) / s)[:, None]
-        e[rows, y] = -ca * (others / s) + cb * (classes.sum() * (e_y / s))
+        e *= ((ca + cb * mass) / s)[:, None]
+        e[rows, y] = -ca * (others / s) + cb * (mass * (e_y / s))
         if label_smoothing:
             e -= cb[:, None] * classes
     out = reduced(losses.reshape(target.shape), total, reduction)
@@ -122,8 +122,8 @@ def _soft_forward(
     logits: Array, target: Array, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> tuple[Array, Array]:
     # With the weighted target q and its sum Q:  loss = Q·log s − Σ q·d,  gradient = Q·p − q
-    z, q = as_rows(logits), as_rows(target).astype(as_rows(logits).dtype, copy=False)
-    q = _smoothed(q, weight, label_smoothing)
+    z = as_rows(logits)
+    q = _smoothed(as_rows(target).astype(z.dtype, copy=False), weight, label_smoothing)
     count = len(z)
     losses, residual = np.empty(count, z.dtype), np.empty_like(z, order="C")
     for block in row_blocks(count, z.shape[1] * z.itemsize):

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, Tensor, attach
-from .arguments import count_rows, normalize_axis, operand
+from .arguments import count_rows, normalize_axis, operand, single
 from .arithmetic import exp, log
 from .blocked import row_blocks
 from .sample import call
@@ -45,7 +45,7 @@ def as_rows(x: Array, axis: int = -1) -> Array:
     """View or copy `x` as rows (N, V) along `axis`; half precision becomes single, to compute in."""
     x = np.moveaxis(x, axis, -1)
     x = x.reshape(count_rows(x), x.shape[-1])
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    return single(x)
 
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
