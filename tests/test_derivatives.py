@@ -208,6 +208,7 @@ def test_jacobian_with_create_graph_reaches_the_argument() -> None:
 def test_derivatives_leave_the_graph_of_their_argument_alone() -> None:
     x = leaf(normal(3))
     y = x * 2
+    y.retain_grad()
     sm.jacobian(F.softmax, y)
     sm.hessian(lambda t: (t**3).sum(), y)
     sm.hvp(lambda t: (t**3).sum(), y, np.ones(3))

@@ -7,7 +7,7 @@
 array([[ 0.09 ,  0.245, -0.335]], dtype=float32)
 """
 
-from . import data, functional, inspection, naive, nn, optim
+from . import data, functional, inspection, naive, nn, ops, optim
 from .derivatives import grad, hessian, hvp, jacobian, jvp, vjp
 from .functional import (
     broadcast_to,
@@ -37,7 +37,7 @@ from .functional import (
     where,
 )  # fmt: skip
 from .graph import Graph
-from .inspection import gradient_flow
+from .inspection import detect_anomaly, gradcheck, gradient_flow, record
 from .io import load, save
 from .op import Op, enable_grad, no_grad
 from .ops.arithmetic import abs, cos, exp, expm1, log, log1p, maximum, minimum, sin, sqrt
@@ -48,11 +48,11 @@ from .viz.dot import draw
 
 __version__ = "0.1.0"
 __all__ = [
-    "Graph", "Op", "Tensor", "abs", "broadcast_to", "clip", "concatenate", "cos", "cross_entropy", "cumsum",
-    "data", "draw", "einsum", "enable_grad", "exp", "expand_dims", "expm1", "flip", "functional", "gelu",
-    "grad", "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "load", "log", "log1p",
+    "Graph", "Op", "Tensor", "abs", "broadcast_to", "clip", "concatenate", "cos", "cross_entropy", "cumsum", "data",
+    "detect_anomaly", "draw", "einsum", "enable_grad", "exp", "expand_dims", "expm1", "flip", "functional", "gelu",
+    "grad", "gradcheck", "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "load", "log", "log1p",
     "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min", "minimum",
-    "moveaxis", "naive", "nll_loss", "nn", "no_grad", "optim", "pad", "prod", "relu", "reshape", "save",
-    "set_default_dtype", "sigmoid", "silu", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std", "sum",
-    "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "var", "vjp", "where",
+    "moveaxis", "naive", "nll_loss", "nn", "no_grad", "ops", "optim", "pad", "prod", "record", "relu", "reshape",
+    "save", "set_default_dtype", "sigmoid", "silu", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std",
+    "sum", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "var", "vjp", "where",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ picture of a gradient are loops over it.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from operator import attrgetter
@@ -14,11 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from .op import grad_mode
+from .checks import check_share, check_start, check_unchanged, named
+from .op import MODE, grad_mode
 from .tensor import Tensor, as_array, attach
 
 Cotangent = Any  # an array in a raw pass, a Tensor in a recorded one
 _deposit_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child must not wait for a thread that only its parent has
+    os.register_at_fork(after_in_child=_deposit_lock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def ancestors(roots: Collection[Tensor], stop: Collection[Tensor] = ()) -> list[Tensor]:
@@ -49,28 +53,22 @@ def sweep(
     differentiated again. `wanted` limits who gets a gradient; nothing behind a tensor in `stop` is
     visited; `consume` lets rules overwrite the residuals of the forward pass.
     """
-    gradients = dict(seeds)
+    gradients, watch = dict(seeds), MODE.get().watch
     own = set()  # tensors whose gradient is a buffer made here, so that adding in place is safe
     for t in ancestors(seeds, stop):
         g = gradients.pop(t, None)
         if g is None:
             continue
-        if t in stop:
-            yield t, g, ()
-            continue
-        for hook in tuple(t.hooks or ()):
+        for hook in tuple(t.hooks or ()) if t not in stop else ():
             new = hook(g if create_graph else Tensor(np.array(g)))
             if new is not None:
                 g = start(t, new if create_graph else np.array(new), create_graph, f"a hook's replacement, {hook!r}")
-        if t.op is None:
-            yield t, g, ()
-            continue
-        need = t.need if wanted is None else [n and a in wanted for a, n in zip(t.args, t.need, strict=True)]
-        if create_graph:
-            _check_unchanged(t)
-        fused = create_graph and t.op.definition is not None
-        shares = _pull_definition(t, g, need) if fused else t.op.pull(t, g, need, consume)
-        shares = [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
+        shares: Sequence[Cotangent | None] = ()
+        if t.op is not None and t not in stop:
+            need = t.need if wanted is None else [n and a in wanted for a, n in zip(t.args, t.need, strict=True)]
+            shares = _shares(t, g, need, create_graph, consume)
+        if watch:
+            watch.pulled(t, g, shares)
         yield t, g, shares
         for a, share in zip(t.args, shares, strict=False):
             if share is None:
@@ -85,11 +83,17 @@ def sweep(
                     own.add(a)
 
 
-def _check_unchanged(t: Tensor) -> None:
-    """Refuse a recorded pass over arguments whose `.data` is no longer what the op saw."""
-    for i, (a, seen) in enumerate(zip(t.args, t.raw, strict=True)):
-        if isinstance(a, Tensor) and a.data is not seen:
-            raise RuntimeError(f"{t.op}: the .data of argument {i} was replaced; run the forward pass again first")
+def _shares(t: Tensor, g: Cotangent, need: list[bool], create_graph: bool, consume: bool) -> list[Cotangent | None]:
+    """Return what `t`, whose gradient is `g`, gives each of its arguments."""
+    assert t.op is not None
+    if create_graph:
+        check_unchanged(t)
+    try:
+        fused = create_graph and t.op.definition is not None
+        shares = _pull_definition(t, g, need) if fused else t.op.pull(t, g, need, consume)
+    except (ValueError, TypeError, IndexError) as error:
+        raise named(error, f"the gradient of {t.op.name}", t.raw) from error
+    return [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
 
 
 def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | None]:
@@ -106,11 +110,9 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
     """Bring a rule's result to the shape and dtype of the argument: undo broadcasting, once, for every op."""
     if share is None or (share.shape == a.data.shape and share.dtype == a.data.dtype):
         return share
+    check_share(share, a, t)
     if share.shape != a.shape:
         extra = share.ndim - a.ndim
-        fits = extra >= 0 and all(n in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True))
-        if not fits:
-            raise RuntimeError(f"the rule of {t.op} returned a gradient of shape {share.shape} for shape {a.shape}")
         # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
         stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
         share = share.astype(np.float32) if share.dtype == np.float16 else share  # to sum in
@@ -120,22 +122,11 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
 
 def start(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cotangent:
     """Check one output and the gradient to start from, which is 1 for a scalar."""
-    if not isinstance(output, Tensor):
-        raise TypeError(f"{caller} differentiates Tensors, not {type(output).__name__}")
-    if not output.requires_grad:
-        raise ValueError(
-            f"{caller}: nothing in this tensor's history requires a gradient: no leaf has requires_grad=True, or it "
-            "was computed under sm.no_grad(), or detach() or .data cut the history"
-        )
-    if gradient is None and output.size != 1:
-        raise ValueError(f"{caller}: only a scalar has one gradient, not shape {output.shape}; use .sum() or .mean() "
-                         "first, or pass the gradient to start from")  # fmt: skip
-    gradient = np.ones(output.shape, output.dtype) if gradient is None else gradient
-    if np.shape(gradient) != output.shape:
-        raise ValueError(f"{caller}: the gradient given has shape {np.shape(gradient)}, the tensor {output.shape}")
+    check_start(output, gradient, caller)
     if create_graph and isinstance(gradient, Tensor):
         return gradient
-    array = as_array(gradient).astype(output.dtype, copy=False)
+    array = as_array(1.0 if gradient is None else gradient).astype(output.dtype, copy=False)
+    array = array.reshape(output.shape)
     return Tensor(array) if create_graph else array
 
 
@@ -155,20 +146,19 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
     seed = start(tensor, gradient, create_graph, "backward()")
     given = {id(seed), id(gradient)}  # buffers that a leaf must not share: the caller's, and other leaves'
     with grad_mode(create_graph):
-        for t, g, _ in sweep({tensor: seed}, create_graph=create_graph):
-            if t.op is None or t.retains:
-                _deposit(t, g, given)
+        steps = sweep({tensor: seed}, create_graph=create_graph)
+        for t, g in [(t, g) for t, g, _ in steps if t.op is None or t.retains]:  # none is set if a rule fails
+            _deposit(t, g, given)
 
 
 def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
     """Set `t.grad`, or add to that of a leaf; always in a buffer of its own, since gradients may alias."""
     with _deposit_lock:  # two threads may train the same leaf
         if t.op is None and t.grad is not None:
-            t.grad = t.grad + g if isinstance(g, Tensor) else Tensor(np.asarray(t.grad.data + g))
+            t.grad = t.grad + g
         elif isinstance(g, Tensor):
             t.grad = g.astype(g.dtype)  # a recorded copy
         else:
-            g = np.asarray(g)
             shared = t.op is not None or t.hooks or g.base is not None or id(g) in given
             t.grad = Tensor(g.copy() if shared else g)
             given.add(id(g))

@@ -125,7 +125,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
     with enable_grad():
         y = f(*inputs)
         outputs = _outputs(y)
-        probes = [_fresh(np.zeros_like(out.data)) for out in outputs]
+        probes = [_fresh(np.ones_like(out.data)) for out in outputs]  # any: the pullback is linear
         pulled = _grads(outputs, inputs, probes, create_graph=True)
     moved = _grads(pulled, probes, [np.asarray(t, x.dtype) for t, x in zip(tangents, inputs, strict=True)])
     return y, moved if isinstance(y, (tuple, list)) else moved[0]
@@ -150,7 +150,8 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = Fals
     if not rows:
         return Tensor(np.zeros(y.shape + x.shape, x.dtype))
     stacked: Any = np.stack(rows)
-    return stacked.reshape(y.shape + x.shape)
+    result: Tensor = stacked.reshape(y.shape + x.shape)
+    return result
 
 
 def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:

@@ -8,6 +8,7 @@ gives derivatives of any order.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .checks import check_name, named
 from .tensor import FUNCTIONS, UFUNCS, Tensor, as_array, wrap
 
 REGISTRY: dict[str, Op] = {}
@@ -26,10 +28,11 @@ def registered(name: str) -> Op:
 
 
 class Mode(NamedTuple):
-    """What holds for the ops called in this context (thread or task): are they recorded, and where."""
+    """What holds for the ops called in this context (thread or task): are they recorded, where, and who watches."""
 
     grad: bool = True
     scope: tuple[str, ...] = ()
+    watch: Any = None  # an object with `made` and `pulled`: see inspection/watch.py
 
 
 MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa: B039 (a NamedTuple is immutable)
@@ -38,11 +41,12 @@ MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa:
 @contextmanager
 def grad_mode(on: bool) -> Iterator[None]:
     """Record the ops called inside, or don't."""
-    token = MODE.set(MODE.get()._replace(grad=on))
-    try:
+    before = MODE.get()
+    try:  # what is set inside is undone even if Ctrl-C comes right after it
+        MODE.set(before._replace(grad=on))
         yield
     finally:
-        MODE.reset(token)
+        MODE.set(before)
 
 
 def no_grad() -> Any:
@@ -86,7 +90,7 @@ class Op:
     def __init__(
         self,
         forward: Callable[..., Any],
-        vjp: tuple[Rule, ...] | Rule | None,
+        vjp: tuple[Rule, ...] | Callable[..., Sequence[Any]] | None,
         *,
         name: str = "",
         definition: Callable[..., Any] | None = None,
@@ -103,12 +107,11 @@ class Op:
         self.samples, self.domain = samples, domain
         self.__name__ = self.name
         self.__doc__ = f"{self.name}: {formula}\n\nBackward: {gradient or 'none, for it is piecewise constant'}.\n"
+        self.home = sys._getframe(1).f_globals.get("__name__")  # the module that registers it
+        check_name(self, REGISTRY.get(self.name))
         REGISTRY[self.name] = self
         for function in numpy:
-            if isinstance(function, np.ufunc):
-                UFUNCS[function] = self
-            else:
-                FUNCTIONS[function] = self
+            (UFUNCS if isinstance(function, np.ufunc) else FUNCTIONS)[function] = self
 
     def __repr__(self) -> str:
         return f"<op {self.name}: {self.formula}>"
@@ -123,8 +126,8 @@ class Op:
                 boxed = True
                 raw.append(a.data)
                 need.append(a.requires_grad)
-            elif isinstance(a, list):
-                return self(*(as_array(b) if isinstance(b, list) else b for b in args), **kwargs)
+            elif isinstance(a, (list, tuple)):
+                return self(*(as_array(b) if isinstance(b, (list, tuple)) else b for b in args), **kwargs)
             elif isinstance(a, np.float64) and any(isinstance(b, Tensor) for b in args):
                 # x / np.sqrt(64): beside a Tensor such a scalar is meant as a number, and weak as Python's are.
                 return self(*(float(b) if isinstance(b, np.float64) else b for b in args), **kwargs)
@@ -134,22 +137,27 @@ class Op:
         try:
             out = self.forward(*raw, **kwargs)
         except (ValueError, TypeError, IndexError) as error:
-            raise _named(error, self.name, raw) from error
+            raise named(error, self.name, raw) from error
         residual = []
         if self.definition is not None:
             out, *residual = out
         if not boxed:
             return out
-        tensor = wrap(out)
-        if self.vjp is not None and True in need and (mode := MODE.get()).grad:
+        tensor, mode = wrap(out), MODE.get()
+        if True in need and mode.grad and self.vjp is not None:
             tensor.requires_grad, tensor.op, tensor.args, tensor.raw = True, self, args, raw
             tensor.need, tensor.kwargs, tensor.residual, tensor.scope = need, kwargs, residual, mode.scope
+            tensor.out = tensor.data
+        elif True in need:
+            tensor.note = "it was computed under sm.no_grad()" if self.vjp else f"{self.name} is piecewise constant"
+        if mode.watch:
+            mode.watch.made(tensor, self, args, kwargs)
         return tensor
 
     def pull(self, t: Tensor, g: Any, need: list[bool], consume: bool) -> Sequence[Any]:
         """Return the gradients of the arguments of `t` for the cotangent `g`: on arrays, or recorded on Tensors."""
         assert self.vjp is not None
-        y, args = (t, t.args) if isinstance(g, Tensor) else (t.data, t.raw)
+        y, args = (t, t.args) if isinstance(g, Tensor) else (t.out, t.raw)
         if isinstance(self.vjp, tuple):
             if True in need[len(self.vjp) :]:  # trailing arguments without a rule are constants
                 raise TypeError(f"{self.name} has {len(self.vjp)} rules, but a later argument requires a gradient")
@@ -163,10 +171,3 @@ class Op:
             if residual is None:
                 residual = self.forward(*t.raw, **t.kwargs)[1]
         return self.vjp(g, y, residual, *args, **t.kwargs)
-
-
-def _named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:
-    """Return the error that NumPy raised, saying which op it was and what came in."""
-    seen = ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)[:60] for a in raw)
-    kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
-    return kind(f"{name}({seen}): {error}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import warnings
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-UFUNCS: dict[Any, Op] = {}  # NumPy's ufunc -> our op, so that np.exp(tensor) differentiates
+UFUNCS: dict[Any, Callable[..., Any]] = {}  # NumPy's ufunc -> our op, so that np.exp(tensor) differentiates
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}  # NumPy's function -> ours, the same for np.sum(tensor)
 
 _creation = itertools.count()  # creation order is a topological order: arguments come before results
@@ -40,12 +41,10 @@ def set_default_dtype(dtype: Any) -> None:
 
 def as_array(data: Any, dtype: Any = None) -> Array:
     """Return `data` as an array of floats, integers or bools; without a copy where it is one already."""
-    if isinstance(data, Tensor):
-        data = data.data
-    elif _holds_tensors(data):
+    if _holds_tensors(data):
         raise TypeError("a list of Tensors has no data of its own: join them with sm.stack or sm.concatenate")
     array = np.asarray(data, dtype)
-    if dtype is None and array.dtype == np.float64 and not isinstance(data, (np.ndarray, np.generic)):
+    if dtype is None and array.dtype == np.float64 and not hasattr(data, "dtype"):
         array = array.astype(_default_dtype)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a Tensor holds real numbers or bools, not dtype {array.dtype} (from {type(data).__name__})")
@@ -70,24 +69,25 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "args", "data", "grad", "hooks", "kwargs", "name", "need", "op", "order",
-        "raw", "requires_grad", "residual", "retains", "scope",
+        "__weakref__", "_grad", "args", "data", "hooks", "kwargs", "name", "need", "note", "op", "order",
+        "out", "raw", "requires_grad", "residual", "retains", "scope",
     )  # fmt: skip
 
     data: Array
-    grad: Tensor | None
     requires_grad: bool
     name: str | None
     op: Op | None  # how it was made: op(*args, **kwargs); None for a leaf
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     raw: list[Any]  # the arrays that stood in `args` then
-    need: list[bool]  # which of them want a gradient
+    out: Array  # the array that the op returned: `data`, unless that was replaced
+    need: list[bool]  # which of the arguments want a gradient
     residual: list[Any]  # what the forward pass of a fused op leaves for its backward pass
     order: int  # the place in the order of creation
     scope: tuple[str, ...]  # the modules around it
     hooks: list[Callable[[Tensor], Any]] | None
     retains: bool  # whether backward keeps the gradient of an inner tensor
+    note: Any  # why it has no history, or what `sm.record()` noted of its making
 
     def __init__(self, data: Any, *, requires_grad: bool = False, dtype: Any = None, name: str | None = None) -> None:
         array = as_array(data, dtype)
@@ -119,9 +119,25 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return a tensor with the same array and no history: gradients stop here."""
-        return Tensor(self.data)
+        cut = Tensor(self.data)
+        cut.note = "detach() cut its history"
+        return cut
 
     # -- the gradient ------------------------------------------------------------------------
+    @property
+    def grad(self) -> Tensor | None:
+        """What `backward` added up: for leaves, and for inner tensors that `retain_grad` or `sm.record` asked for."""
+        if self._grad is None and self.op is not None and not self.retains:
+            warnings.warn("only leaves keep their .grad; call .retain_grad() on this inner tensor, or compute it under "
+                          "sm.record(), before backward()", stacklevel=2)  # fmt: skip
+        return self._grad
+
+    @grad.setter
+    def grad(self, gradient: Tensor | None) -> None:
+        if gradient is not None and getattr(gradient, "shape", None) != self.shape:
+            raise ValueError(f".grad is None or of the tensor's shape {self.shape}, not {gradient!r:.80}")
+        self._grad = gradient if gradient is None or isinstance(gradient, Tensor) else Tensor(gradient)
+
     def retain_grad(self) -> None:
         """Make `backward` keep the gradient of this inner tensor in `.grad`, as it does for leaves."""
         if not self.requires_grad:
@@ -142,7 +158,9 @@ class Tensor:
     def __setstate__(self, state: Any) -> None:
         for name, value in state[1].items():
             setattr(self, name, value)
-        self.order = next(_creation)  # unpickled or copied: newer than its arguments, older than what is made of it
+        global _creation  # a copy keeps its number; what is made of it must have a higher one, in a new process too
+        if self.order >= next(_creation):
+            _creation = itertools.count(self.order + 1000)  # other threads go on counting meanwhile
 
     # -- Python's protocols ------------------------------------------------------------------
     __hash__ = object.__hash__  # by identity, although == compares elementwise
@@ -151,12 +169,8 @@ class Tensor:
         notes = []
         if self.dtype != _default_dtype and self.dtype not in (np.dtype(np.int64), np.dtype(bool)):
             notes.append(f"dtype={self.dtype}")
-        if self.op is not None:
-            notes.append(f"op={self.op.name}")
-        elif self.requires_grad:
-            notes.append("requires_grad=True")
-        if self.name is not None:
-            notes.append(f"name={self.name!r}")
+        notes += [f"op={self.op.name}"] if self.op is not None else ["requires_grad=True"] * self.requires_grad
+        notes += [f"name={self.name!r}"] if self.name is not None else []
         return f"Tensor({', '.join([np.array2string(self.data, prefix='Tensor(', separator=', '), *notes])})"
 
     def __format__(self, spec: str) -> str:
@@ -183,10 +197,8 @@ class Tensor:
         return operator.index(self.item())
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(
-            "a Tensor is not changed in place, since its value may be part of a graph: "
-            "use sm.where(mask, value, tensor), or write to tensor.data before you compute with it"
-        )
+        raise TypeError("a Tensor is not changed in place, for its value may be part of a graph: use "
+                        "sm.where(mask, value, tensor), or write to .data before you compute with it")  # fmt: skip
 
     # -- NumPy's protocols -------------------------------------------------------------------
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
@@ -221,12 +233,9 @@ class Tensor:
 
 
 def _no_rule(function: Any, detail: str = "") -> TypeError:
-    name = f"{function.__module__}.{function.__name__}" if hasattr(function, "__module__") else function.__name__
-    name = name.replace("numpy", "np", 1) if "." in name else f"np.{name}"
-    return TypeError(
-        f"{name}{detail} has no gradient rule for Tensors: use the ops of tinygrad_sm and tinygrad_sm.functional, "
-        f"or {name}(t.data) if no gradient has to flow"
-    )
+    name = f"{getattr(function, '__module__', 'numpy')}.{function.__name__}".replace("numpy", "np", 1)
+    return TypeError(f"{name}{detail} has no gradient rule for Tensors: use the ops of tinygrad_sm, or {name}(t.data) "
+                     "if no gradient has to flow, as in p.data -= lr * p.grad.data")  # fmt: skip
 
 
 def attach(**methods: Any) -> None:
@@ -238,11 +247,13 @@ def attach(**methods: Any) -> None:
 def _fill(tensor: Tensor, array: Array, requires_grad: bool) -> Tensor:
     """Give a new tensor its slots, as a leaf."""
     tensor.data, tensor.requires_grad, tensor.order = array, requires_grad, next(_creation)
-    tensor.grad = tensor.name = tensor.op = tensor.hooks = None
+    tensor._grad = tensor.name = tensor.op = tensor.hooks = tensor.note = None
     tensor.args, tensor.scope, tensor.retains = (), (), False
     return tensor
 
 
 def wrap(out: Any) -> Tensor:
     """Make a tensor of what an op computed, which needs no checks; `op.py` adds how it was made."""
+    if isinstance(out, Tensor):
+        raise TypeError("a Tensor's .data holds a Tensor; it must be an array: write p.data = (...).data")
     return _fill(Tensor.__new__(Tensor), out if type(out) is np.ndarray else np.asarray(out), False)

@@ -1,0 +1,65 @@
+"""What the engine refuses, and how it says so: the function, the shapes or values at fault, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .tensor import Tensor
+
+
+def named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:
+    """Return the error that NumPy or Python raised, saying which op it was and what came in."""
+    text = str(error).replace("<lambda>()", f"{name}()").removeprefix(f"{name}: ")
+    seen = ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)[:60] for a in raw)
+    kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
+    return kind(f"{name}({seen}): {text}")
+
+
+def check_start(output: Any, gradient: Any, caller: str) -> None:
+    """Refuse to start a backward pass from what has no history, or with a gradient that does not fit."""
+    if not isinstance(output, Tensor):
+        raise TypeError(f"{caller} differentiates Tensors, not {type(output).__name__}")
+    if not output.requires_grad:
+        why = output.note or "no leaf has requires_grad=True, or detach(), .data or sm.no_grad() cut the history"
+        raise ValueError(f"{caller}: nothing in this tensor's history requires a gradient: {why}")
+    if gradient is None:
+        if output.size != 1:
+            raise ValueError(
+                f"{caller}: only a scalar has one gradient, not shape {output.shape}; use .sum() or .mean() first, or "
+                "pass the gradient to start from"
+            )
+    elif np.shape(gradient) != output.shape:
+        raise ValueError(f"{caller}: the gradient given has shape {np.shape(gradient)}, the tensor {output.shape}")
+    elif np.asarray(gradient).dtype.kind not in "fiub":
+        raise TypeError(f"{caller}: the gradient given is of {np.asarray(gradient).dtype}; it must hold real numbers")
+
+
+def check_unchanged(t: Tensor) -> None:
+    """Refuse a recorded pass, whose rules read Tensors, where some `.data` is no longer what the op saw."""
+    seen = [(f"argument {i}", a, raw) for i, (a, raw) in enumerate(zip(t.args, t.raw, strict=True))]
+    for what, a, array in [*seen, ("the result", t, t.out)]:
+        if isinstance(a, Tensor) and a.data is not array:
+            raise RuntimeError(f"{t.op}: the .data of {what} was replaced; run the forward pass again first")
+
+
+def check_share(share: Any, a: Tensor, t: Tensor) -> None:
+    """Refuse a gradient that a rule returned for the argument `a` of `t`, if summing cannot bring it to its shape."""
+    if a.dtype.kind != "f":
+        raise TypeError(f"{t.op}: only floats have gradients, but an argument of {a.dtype} has requires_grad=True")
+    extra = share.ndim - a.ndim
+    if extra < 0 or any(n not in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True)):
+        raise RuntimeError(f"the rule of {t.op} returned a gradient of shape {share.shape} for shape {a.shape}")
+
+
+def check_name(op: Any, namesake: Any) -> None:
+    """Refuse an op whose name another module's op has: pickles, pictures and checks find ops by name."""
+    for text in (op.name, op.formula, op.gradient):
+        if not text.isprintable():
+            raise ValueError(f"Op: {text!r} holds characters that cannot be printed; they would spoil messages")
+    if op.name == "<lambda>":
+        raise ValueError("Op: a lambda has no name to register; pass name=")
+    if namesake is not None and namesake.home != op.home:
+        raise ValueError(f"Op: the name {op.name!r} is taken, by an op of {namesake.home}; pass another name=")
