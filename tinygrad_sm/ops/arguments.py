@@ -14,6 +14,15 @@ def operand(x: Any) -> Any:
     return x if isinstance(x, (Tensor, np.ndarray)) else as_array(x)
 
 
+def given(x: Any, what: str, caller: str) -> Any:
+    """Return a Tensor or an array as it is, and anything else as an array; `what` is its name in an error."""
+    try:
+        return operand(x)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{caller}: {what}: {error}") from None
+
+
 def normalize_axis(axis: Any, ndim: int, caller: str) -> tuple[int, ...]:
     """Return `axis` as a tuple of integers from 0 to ndim − 1; None means all axes.
 
@@ -40,7 +49,20 @@ def normalize_axis(axis: Any, ndim: int, caller: str) -> tuple[int, ...]:
 
 def single(x: Any) -> Any:
     """Return half precision as single, to compute in, and anything else as it is."""
-    return x.astype(np.float32) if x.dtype == np.float16 else x
+    return x.astype(np.float32) if getattr(x, "dtype", None) == np.float16 else x
+
+
+def floats(x: Any, caller: str) -> Any:
+    """Return `x`, which must hold floats: the work is done in its own dtype, and integers would cut the fractions off.
+
+    Raises
+    ------
+    TypeError
+        If it holds integers or bools.
+    """
+    if x.dtype.kind != "f":
+        raise TypeError(f"{caller}: x must hold floats, not {x.dtype}; use x.astype(np.float32)")
+    return x
 
 
 def count_rows(x: Any) -> int:

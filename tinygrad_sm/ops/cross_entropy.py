@@ -6,30 +6,29 @@ see rows.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from ..op import Op
+from ..op import MODE, Op
 from ..tensor import Array, Tensor
-from .arguments import operand
 from .arithmetic import where
-from .blocked import row_blocks
 from .loss import (
     SAMPLE_OPTIONS,
     SAMPLE_TARGET,
+    check_arguments,
     check_indices,
+    check_probabilities,
     check_reduction,
     check_weight,
     classes_last,
     importance,
     nll_loss,
     reduced,
-    share,
 )  # fmt: skip
+from .options import real, refuse
 from .sample import call
-from .shape import moveaxis
-from .softmax import as_rows, exp_rows, log_softmax
+from .softmax import as_rows, blocks, column, exp_rows, log_softmax, quiet, without
 
 # -- cross-entropy with class indices -----------------------------------------------------------
 
@@ -42,37 +41,33 @@ def _cross_entropy_forward(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> tuple[Array, Array]:
-    # With eⱼ = exp(zⱼ − max) and s = Σ eⱼ, the loss of a row is log s − (z_y − max) and its gradient
-    # p − [j = y]. Label smoothing puts q = (1 − ε)·[j = y] + ε/V in place of [j = y]; class weights w give
-    # q·w. Both are one formula: with the shares a = (1 − ε)·w_y and b = ε/V of a row,
-    #   loss = a·(log s − d_y) + b·Σⱼ wⱼ·(log s − dⱼ),    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
-    z = as_rows(logits)
-    n_classes = z.shape[1]
-    safe, w, total = importance(target.reshape(-1), weight, ignore_index, z.dtype)
-    classes = np.ones(n_classes, z.dtype) if weight is None else weight.astype(z.dtype)
-    mass, live = classes.sum(), classes != 0  # a class of weight 0 may have the logit −inf
-    a = (1 - label_smoothing) * w
-    b = (target.reshape(-1) != ignore_index).astype(z.dtype) * z.dtype.type(label_smoothing / n_classes)
-    share_a, share_b = share(a, total, reduction), share(b, total, reduction)
-    losses, residual = np.empty(len(z), z.dtype), np.empty_like(z, order="C")
-    for block in row_blocks(len(z), z.shape[1] * z.itemsize):
-        e, y = residual[block], safe[block]
-        rows = np.arange(len(y))
-        top, peak, rest = exp_rows(z[block], e)
-        s, log_s, e_y = 1 + rest, np.log1p(rest), e[rows, y]
-        nll = np.where(w[block] == 0, 0, log_s - (z[block][rows, y] - peak))  # what counts for nothing may be inf
-        losses[block] = a[block] * nll
-        others = np.where(y == top, rest, s - e_y)  # Σ e without e_y; p_y − 1 = −others/s keeps all digits
-        if label_smoothing:
-            away = (z[block][:, live] - peak[:, None]) @ classes[live]
-            losses[block] += b[block] * np.where(b[block] == 0, 0, log_s * mass - away)
-        ca, cb = share_a[block], share_b[block]
-        e *= ((ca + cb * mass) / s)[:, None]
-        e[rows, y] = -ca * (others / s) + cb * (mass * (e_y / s))
-        if label_smoothing:
-            e -= cb[:, None] * classes
-    out = reduced(losses.reshape(target.shape), total, reduction)
-    return np.asarray(out, logits.dtype), residual
+    # The loss of a row is −log p_y and its gradient p − [j = y]. Label smoothing puts q = (1 − ε)·[j = y] + ε/V in
+    # place of [j = y]; class weights w give q·w. Both are one formula: with the shares a = (1 − ε)·w_y and b = ε/V,
+    #   loss = −a·log p_y − b·Σⱼ wⱼ·log pⱼ,    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
+    z, target = as_rows(logits), target.reshape(-1)
+    safe, w, total = importance(target, weight, ignore_index, np.float64)
+    classes = np.ones(z.shape[1]) if weight is None else weight.astype(np.float64)
+    mass = classes.sum()
+    a, b = (1 - label_smoothing) * w, (target != ignore_index) * (label_smoothing / z.shape[1])
+    scale = 1 / total if reduction == "mean" and total else 1.0
+    losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
+    with quiet():
+        for block in blocks(z):
+            e, y, a_, b_ = residual[block], safe[block], a[block], b[block]
+            (rows, top), peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+            e_y = e[rows, y].astype(np.float64)
+            # p_y − 1 is minus the sum of the other p: so no digit is lost where p_y is near 1
+            p_y, others = e_y / (1 + rest), np.where(y == top, rest, 1 + (rest - e_y)) / (1 + rest)
+            losses[block] = a_ * np.where(a_ == 0, 0, np.log1p(rest) - (z[block][rows, y] - peak))  # 0·∞ is 0
+            e *= column(scale * (a_ + b_ * mass) / (1 + rest), e)
+            if label_smoothing:
+                d = z[block] - peak[:, None]
+                d[:, classes == 0] = 0  # a class of no weight may have d = −inf
+                losses[block] += b_ * np.where(b_ == 0, 0, np.log1p(rest) * mass - (d * classes).sum(axis=1))
+                e -= (scale * b_[:, None] * classes).astype(e.dtype)
+            e[rows, y] = scale * (b_ * (mass * p_y - classes[y]) - a_ * others)
+        out = reduced(losses.reshape(logits.shape[:-1]), total, reduction)
+        return np.asarray(out, logits.dtype), residual
 
 
 def _cross_entropy_vjp(g: Array, y: Array, residual: Array, logits: Array, target: Any, **options: Any) -> Any:
@@ -121,22 +116,27 @@ _cross_entropy = Op(
 def _soft_forward(
     logits: Array, target: Array, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> tuple[Array, Array]:
-    # With the weighted target q and its sum Q:  loss = Q·log s − Σ q·d,  gradient = Q·p − q
-    z = as_rows(logits)
-    q = _smoothed(as_rows(target).astype(z.dtype, copy=False), weight, label_smoothing)
-    count = len(z)
-    losses, residual = np.empty(count, z.dtype), np.empty_like(z, order="C")
-    for block in row_blocks(count, z.shape[1] * z.itemsize):
-        e, t = residual[block], q[block]
-        _, peak, rest = exp_rows(z[block], e)
-        mass, d = t.sum(axis=1), z[block] - peak[:, None]
-        losses[block] = mass * np.log1p(rest) - (t * np.where(t == 0, 0, d)).sum(axis=1)  # 0·log 0 is 0
-        e *= (mass / (1 + rest))[:, None]
-        e -= t
-        if reduction == "mean":
-            e /= count
-    out = reduced(losses.reshape(logits.shape[:-1]), count, reduction)
-    return np.asarray(out, logits.dtype), residual
+    # With the weighted target q and its sum Q:  loss = −Σ q·log p = Q·log(1 + rest) − Σ q·(z − max), and the gradient
+    # is Q·p − q. At the maximum, with R for the sum of the other q, that is (R − q_top·rest) / (1 + rest).
+    z, targets = as_rows(logits), as_rows(target)
+    scale = 1 / len(z) if reduction == "mean" and len(z) else 1.0
+    losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
+    with quiet():
+        for block in blocks(z):
+            e = residual[block]
+            q = np.array(_smoothed(targets[block].astype(e.dtype, copy=False), weight, label_smoothing))
+            at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+            others = without(q, at).astype(np.float64)
+            mass = others + q[at]
+            d = z[block] - peak[:, None]
+            losses[block] = mass * np.log1p(rest) - (np.where(q == 0, 0, d) * q).sum(axis=1)  # 0·log 0 is 0
+            e *= column(mass / (1 + rest), e)
+            e -= q
+            e[at] = (others - q[at] * rest) / (1 + rest)
+            if scale != 1.0:
+                e *= scale
+        out = reduced(losses.reshape(logits.shape[:-1]), len(z), reduction)
+        return np.asarray(out, logits.dtype), residual
 
 
 def _smoothed(target: Any, weight: Any, label_smoothing: float) -> Any:
@@ -182,6 +182,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
     axis: int = -1,
+    **other: NoReturn,
 ) -> Any:
     """Cross-entropy of softmax(logits) with class indices or probabilities: −Σ q·log softmax(z).
 
@@ -192,17 +193,19 @@ def cross_entropy(
     logits : Tensor or array_like of floats, (..., C, ...)
         Unnormalized scores, with the classes along `axis`.
     target : array_like
-        Integers are class indices, of the shape of the logits without the class axis. Floats of the logits'
-        shape are probabilities (which need not sum to 1: the loss is what the formula gives).
+        Integers (signed or unsigned, of any width) are class indices, of the shape of the logits without the class
+        axis. Floats of the logits' shape are probabilities. That these are not negative and sum to 1 is not
+        checked here, which would be another pass over them, but under `sm.detect_anomaly()`; the loss is what the
+        formula gives, and its gradient Σq·p − q.
     weight : array_like (C,), optional
-        The weight of each class.
+        The weight of each class, finite and ≥ 0.
     ignore_index : int
-        Index targets with this value count for nothing.
+        Index targets with this value count for nothing. Not for probabilities: leave such rows out.
     label_smoothing : float in [0, 1]
         ε: the target becomes (1 − ε)·y + ε/C (Szegedy et al. 2015).
     reduction : {"mean", "sum", "none"}
-        The mean over class indices divides by the sum of the weights of the targets that count (0 if none
-        does); over probabilities, by their number.
+        The mean over class indices divides by the sum of the weights of the targets that count, and is 0, with
+        zero gradient, if none does; over probabilities, it divides by their number.
     axis : int
         The class axis. `axis=1` is PyTorch's layout.
 
@@ -216,9 +219,10 @@ def cross_entropy(
     IndexError
         For a class out of range.
     TypeError
-        For integer logits, float indices, integer one-hot targets.
+        For integer logits, float indices, one-hot targets of integers or bools.
     ValueError
-        For shapes that don't fit, smoothing outside [0, 1], negative weights, an unknown reduction.
+        For shapes that don't fit, no classes, smoothing outside [0, 1], negative weights, an unknown reduction,
+        probabilities with `ignore_index`.
 
     Notes
     -----
@@ -235,26 +239,34 @@ def cross_entropy(
     0.4076 [[ 0.09   0.245 -0.335]]
     """
     caller = "cross_entropy"
-    logits = classes_last(logits, axis, caller)
+    refuse(other, cross_entropy, caller)
+    logits, target = check_arguments(logits, target, axis, caller)
     check_reduction(reduction, caller)
+    label_smoothing = real(label_smoothing, "label_smoothing", caller)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{caller}: label_smoothing must be in [0, 1], not {label_smoothing}")
+    shape, logits = logits.shape, classes_last(logits, axis)
     weight = check_weight(weight, logits.shape[-1], caller)
-    target = operand(target)
-    if target.dtype.kind != "f":
-        target = check_indices(target, logits, ignore_index, caller)
+    if target.dtype.kind != "f" or target.ndim < len(shape):
+        target = check_indices(target, shape, axis, ignore_index, caller, probabilities=True)
         return _cross_entropy(
             logits, target, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing,
             reduction=reduction,
         )  # fmt: skip
-    if target.ndim == logits.ndim and axis not in (-1, logits.ndim - 1):
-        target = moveaxis(target, axis, -1)
-    if target.shape != logits.shape:
-        hint = "; class indices must be integers" if target.shape == logits.shape[:-1] else ""
-        kind: type[Exception] = TypeError if hint else ValueError
-        raise kind(f"{caller}: probabilities of shape {target.shape} for logits of shape {logits.shape}{hint}")
+    if target.shape != shape:
+        raise ValueError(
+            f"{caller}: float targets are probabilities, of the logits' shape {shape}, not {target.shape}; class "
+            "indices are integers"
+        )
     if ignore_index != -100:
-        raise ValueError(f"{caller}: ignore_index is for class indices; give a row of zeros to ignore one here")
+        raise ValueError(
+            f"{caller}: ignore_index={ignore_index!r} is for class indices; with probabilities, leave rows out instead"
+        )
+    target = classes_last(target, axis)
+    if (watch := MODE.get().watch) and watch.strict:
+        check_probabilities(target, caller)
     learned = isinstance(target, Tensor) and target.requires_grad
+    if learned and target.dtype != logits.dtype:
+        target = target.astype(logits.dtype)  # the loss has the dtype of the logits, as in the fused form
     loss = _soft_definition if learned else _soft_cross_entropy
     return loss(logits, target, weight=weight, label_smoothing=label_smoothing, reduction=reduction)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..op import Op
-from ..tensor import Array, as_array
-from .arguments import operand
+from ..tensor import Array, Tensor, as_array
+from .arguments import count_rows, given
 from .arithmetic import abs as absolute
 from .arithmetic import log, square, where
 from .indexing import _put
+from .options import refuse, shown
 from .sample import call
 from .shape import moveaxis
 from .softmax import check_logits
@@ -87,50 +88,132 @@ _nll = Op(
 
 def check_reduction(reduction: str, caller: str, choices: tuple[str, ...] = ("mean", "sum", "none")) -> None:
     """Refuse a reduction that there is not."""
-    if reduction not in choices:
-        raise ValueError(f"{caller}: reduction must be one of {', '.join(map(repr, choices))}, not {reduction!r}")
+    if not isinstance(reduction, str) or reduction not in choices:
+        raise ValueError(f"{caller}: reduction must be one of {', '.join(map(repr, choices))}, not {shown(reduction)}")
 
 
 def check_weight(weight: Any, n_classes: int, caller: str) -> Array | None:
     """Return class weights as an array (C,), after checking them."""
     if weight is None:
         return None
-    weight = as_array(weight)
-    if weight.shape != (n_classes,) or not (weight >= 0).all():
-        raise ValueError(
-            f"{caller}: weight must be {n_classes} numbers ≥ 0, one per class; got shape {weight.shape}"
-            + ("" if weight.shape != (n_classes,) else f" with smallest {weight.min()}")
-        )
+    if isinstance(weight, Tensor) and weight.requires_grad:
+        raise TypeError(f"{caller}: weight is a constant and gets no gradient; pass weight.detach()")
+    weight = as_array(given(weight, "weight", caller))
+    if weight.shape != (n_classes,):
+        raise ValueError(f"{caller}: weight must be {n_classes} numbers, one per class; got shape {weight.shape}")
+    bad = ~((weight >= 0) & (weight < np.inf))
+    if bad.any():
+        raise ValueError(f"{caller}: weight must be finite and ≥ 0; got {weight[bad][0]} for class {bad.argmax()}")
     return weight
 
 
-def check_indices(target: Any, logits: Any, ignore_index: int, caller: str) -> Array:
-    """Return class indices as an array, after checking kind, shape (that of the logits without classes) and range."""
-    target = as_array(target)
-    if target.dtype.kind not in "iu":
-        raise TypeError(
-            f"{caller}: class indices must be integers, not {target.dtype}. Use target.astype(int); "
-            "probabilities are floats of the logits' shape"
+def check_arguments(x: Any, target: Any, axis: Any, caller: str) -> tuple[Any, Any]:
+    """Return logits or log-probabilities, and targets, as Tensors or arrays of numbers, with at least one class."""
+    try:
+        target = given(target, "the target", caller)
+        if target.dtype.kind not in "fiub":
+            raise TypeError(f"{caller}: the target has dtype {target.dtype}")
+    except (TypeError, ValueError) as error:
+        advice = "pass class indices (np.unique(labels, return_inverse=True)[1] makes them of names)"
+        raise type(error)(f"{error}; {advice}") from None
+    x = given(x, "the input", caller)
+    if target.dtype.kind == "f" and target.ndim == x.ndim + 1:
+        raise (ValueError if x.dtype.kind == "f" else TypeError)(
+            f"{caller}: {x.dtype} of shape {x.shape} came first and {target.dtype} of shape {target.shape} second; "
+            "are they swapped? The target is the second argument"
         )
-    if target.shape != logits.shape[:-1]:
-        hint = ". One-hot targets must be floats" if target.shape == logits.shape else ""
-        kind: type[Exception] = TypeError if hint else ValueError
-        raise kind(
-            f"{caller}: targets of shape {target.shape} do not fit logits of shape {logits.shape} (class axis last); "
-            f"expected {logits.shape[:-1]}{hint}"
-        )
-    n_classes = logits.shape[-1]
-    target = target.astype(np.intp, copy=False)
-    bad = ((target < 0) | (target >= n_classes)) & (target != ignore_index)
-    if bad.any():
-        where_ = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise IndexError(f"{caller}: class {target[where_]} at position {where_} is not in 0 … {n_classes - 1}")
-    return target
-
-
-def classes_last(x: Any, axis: int, caller: str) -> Any:
-    """Return logits or log-probabilities with the class axis moved to the end, after checking them."""
     x = check_logits(x, axis, caller)
+    if not x.shape[axis]:
+        raise ValueError(f"{caller}: an input of shape {x.shape} has no classes along axis {axis}")
+    return x, target
+
+
+def check_indices(
+    target: Any, shape: tuple[int, ...], axis: int, ignore_index: Any, caller: str, *, probabilities: bool = False
+) -> Array:
+    """Return class indices as an array, after checking kind, shape and range.
+
+    `shape` is that of the logits, with the classes along `axis`, which the target lacks. `probabilities` says that
+    the caller takes these too.
+    """
+    if isinstance(ignore_index, (bool, np.bool_)) or not isinstance(ignore_index, (int, np.integer)):
+        raise TypeError(f"{caller}: ignore_index must be an integer, not {shown(ignore_index)}; -100 ignores no class")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"{caller}: ignore_index must fit into 64 bits with a sign, not {ignore_index}")
+    target = as_array(target)
+    axis %= len(shape)
+    expected, n_classes = shape[:axis] + shape[axis + 1 :], shape[axis]
+    if target.shape == shape:
+        floats = "one-hot targets must be floats, target.astype(np.float32); or " if probabilities else ""
+        raise TypeError(
+            f"{caller}: {floats}give class indices, target.argmax({axis}). "
+            f"Got {target.dtype} of the logits' shape {shape}"
+        )
+    if target.dtype.kind not in "iu" and target.size:
+        also = f"; probabilities have the logits' shape {shape}" if probabilities else ""
+        raise TypeError(
+            f"{caller}: class indices must be integers, not {target.dtype} of shape {target.shape}; "
+            f"use target.astype(int){also}"
+        )
+    if target.shape != expected:
+        raise ValueError(
+            f"{caller}: targets of shape {target.shape} do not fit logits of shape {shape} with classes along "
+            f"axis {axis}; expected {expected}{_fix(target.shape, shape, axis)}"
+        )
+    bad = ((target < 0) | (target >= n_classes)) & (target != int(ignore_index))
+    if bad.any():
+        found = tuple(int(i) for i in np.argwhere(bad)[0])
+        place = f" at position {found}" if found else ""
+        fix = "classes count from 0" if target[found] > 0 else f"ignore_index={target[found]} would ignore it"
+        raise IndexError(f"{caller}: class {target[found]}{place} is not in 0 … {n_classes - 1}; {fix}")
+    return target.astype(np.intp, copy=False)
+
+
+def _fix(found: tuple[int, ...], shape: tuple[int, ...], axis: int) -> str:
+    """Say how targets of a wrong shape might be made to fit."""
+    if found == (*shape[:axis], *shape[axis + 1 :], 1):
+        return "; use np.squeeze(target, -1)"
+    for other in (1, len(shape) - 1):
+        if other != axis and found == shape[:other] + shape[other + 1 :]:
+            return f"; with the classes along axis {other} pass axis={other}"
+    return ""
+
+
+def check_probabilities(target: Any, caller: str) -> None:
+    """Refuse probabilities (..., C) that are negative or do not sum to 1 along the last axis, up to rounding.
+
+    Raises
+    ------
+    ValueError
+        Naming the first bad row, its sum or smallest entry, and the fix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_probabilities(np.array([[0.5, 0.5], [1.0, 1.0]]), "cross_entropy")
+    Traceback (most recent call last):
+    ...
+    ValueError: cross_entropy: the probabilities of row (1,) sum to 2, not 1; divide by target.sum(-1, keepdims=True)
+    """
+    q = as_array(target)
+    rows, precision = q.reshape(count_rows(q), q.shape[-1]), np.finfo(q.dtype)
+    sums, low = rows.sum(axis=1, dtype=np.float64), rows.min(axis=1, initial=np.inf)
+    # Entries rounded to this dtype or to float32, by a softmax whose sum was rounded too.
+    eps, tiny = float(precision.eps), float(precision.tiny)
+    slack = max(1e-5, 4 * eps) + q.shape[-1] * tiny * eps
+    bad = ~((abs(sums - 1) <= slack) & (low >= -slack))
+    if not bad.any():
+        return
+    n = int(bad.argmax())
+    row = tuple(int(i) for i in np.unravel_index(n, q.shape[:-1]))
+    what = f"the probabilities of row {row}" if row else "the probabilities"
+    if low[n] < -slack:
+        raise ValueError(f"{caller}: {what} go down to {low[n]:.6g}; are they logits? Then pass softmax(target)")
+    raise ValueError(f"{caller}: {what} sum to {sums[n]:.6g}, not 1; divide by target.sum(-1, keepdims=True)")
+
+
+def classes_last(x: Any, axis: int) -> Any:
+    """Return what has a class axis with that axis moved to the end."""
     return x if axis in (-1, x.ndim - 1) else moveaxis(x, axis, -1)
 
 
@@ -142,6 +225,7 @@ def nll_loss(
     ignore_index: int = -100,
     reduction: str = "mean",
     axis: int = -1,
+    **other: NoReturn,
 ) -> Any:
     """Negative log-likelihood of class indices: −log p[y], from log-probabilities such as `log_softmax` gives.
 
@@ -150,13 +234,14 @@ def nll_loss(
     log_probs : Tensor or array_like, (..., C, ...)
         Log-probabilities, with the classes along `axis`.
     target : array_like of int
-        Class indices, of the shape of `log_probs` without the class axis.
+        Class indices (signed or unsigned, of any width), of the shape of `log_probs` without the class axis.
     weight : array_like (C,), optional
-        The weight of each class.
+        The weight of each class, finite and ≥ 0.
     ignore_index : int
         Targets with this value count for nothing.
     reduction : {"mean", "sum", "none"}
-        The mean divides by the sum of the weights of the targets that count; it is 0 if none does.
+        The mean divides by the sum of the weights of the targets that count; it is 0, with zero gradient, if none
+        does.
     axis : int
         The class axis. `axis=1` is PyTorch's layout.
 
@@ -167,7 +252,7 @@ def nll_loss(
     TypeError
         For targets that are not integers.
     ValueError
-        For shapes that don't fit, negative weights, an unknown reduction.
+        For shapes that don't fit, no classes, negative weights, an unknown reduction.
 
     Examples
     --------
@@ -176,18 +261,29 @@ def nll_loss(
     >>> print(f"{sm.functional.nll_loss(log_probs, [2]):.4f}")
     0.4076
     """
-    log_probs = classes_last(log_probs, axis, "nll_loss")
+    refuse(other, nll_loss, "nll_loss")
+    log_probs, target = check_arguments(log_probs, target, axis, "nll_loss")
     check_reduction(reduction, "nll_loss")
-    target = check_indices(target, log_probs, ignore_index, "nll_loss")
+    target = check_indices(target, log_probs.shape, axis, ignore_index, "nll_loss")
+    log_probs = classes_last(log_probs, axis)
     weight = check_weight(weight, log_probs.shape[-1], "nll_loss")
     return _nll(log_probs, target, weight=weight, ignore_index=ignore_index, reduction=reduction)
 
 
-def _same_shape(a: Any, b: Any, caller: str) -> tuple[Any, Any]:
-    a, b = operand(a), operand(b)
+def _pair(a: Any, b: Any, caller: str) -> list[Any]:
+    """Return input and target, of one shape, as floats: integers beside floats take their dtype."""
+    a, b = given(a, "the input", caller), given(b, "the target", caller)
     if a.shape != b.shape:
-        raise ValueError(f"{caller}: input of shape {a.shape} and target of shape {b.shape} must have the same shape")
-    return a, b
+        raise ValueError(
+            f"{caller}: input of shape {a.shape} and target of shape {b.shape} must have the same shape"
+            + (f"; target.reshape{a.shape} would fit" if a.size == b.size else "")
+        )
+    floats = [x.dtype for x in (a, b) if x.dtype.kind == "f"]
+    if not floats or any(x.dtype.kind not in "fiub" for x in (a, b)):
+        raise TypeError(
+            f"{caller}: input and target must be floats, not {a.dtype} and {b.dtype}; use .astype(np.float32)"
+        )
+    return [x if x.dtype.kind == "f" else x.astype(floats[0]) for x in (a, b)]
 
 
 def _mean_or_sum(losses: Any, reduction: str) -> Any:
@@ -201,13 +297,19 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
     divides by the number of all elements; "batchmean", by the length of the first axis, is the divergence as
     mathematics defines it.
 
+    Nothing is normalized, and any q ≥ 0 is taken as it is: for a q that sums to Q, the sum is
+    Q·(KL(q/Q ‖ p) + log Q), which may be negative, and its gradient with respect to log p is −q. An entry q < 0 has no
+    logarithm and gives NaN.
+
     >>> import tinygrad_sm as sm
     >>> p = sm.Tensor([[0.5, 0.5]])
     >>> print(f"{sm.functional.kl_div(p.log(), sm.Tensor([[1.0, 0.0]]), reduction='batchmean'):.4f}")
     0.6931
     """
     check_reduction(reduction, "kl_div", ("mean", "sum", "none", "batchmean"))
-    log_probs, target = _same_shape(log_probs, target, "kl_div")
+    log_probs, target = _pair(log_probs, target, "kl_div")
+    if reduction == "batchmean" and not log_probs.ndim:
+        raise ValueError("kl_div: reduction='batchmean' divides by the length of the first axis, and a scalar has none")
     if log_target:
         q = np.exp(target)
         losses = q * where(np.equal(q, 0), 0.0, target - log_probs)
@@ -225,7 +327,7 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     Tensor(2.)
     """
     check_reduction(reduction, "mse_loss")
-    a, b = _same_shape(input, target, "mse_loss")
+    a, b = _pair(input, target, "mse_loss")
     return _mean_or_sum(square(a - b), reduction)
 
 
@@ -237,5 +339,5 @@ def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     Tensor(1.)
     """
     check_reduction(reduction, "l1_loss")
-    a, b = _same_shape(input, target, "l1_loss")
+    a, b = _pair(input, target, "l1_loss")
     return _mean_or_sum(absolute(a - b), reduction)

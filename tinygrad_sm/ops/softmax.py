@@ -1,85 +1,147 @@
 """softmax, log_softmax and logsumexp: what this library is about.
 
-All three start from e = exp((z − max z) / T), whose largest entry is 1, so that nothing overflows, and from
-the sum of the *other* entries: where one logit dominates, log(1 + rest) keeps the digits that log(sum) loses.
+All three start from e = exp((z − max z) / T), whose largest entry is 1, so that nothing overflows. Three things
+keep the digits that the definitions lose:
+
+- `rest`, the sum of e without that 1. Where one logit dominates, log(1 + rest) and 1 − p = rest/(1 + rest) are far
+  below 1, and log(sum) or 1 − p would round them away.
+- At the maximum a gradient is the small difference of large numbers, so it is written with `rest`, too.
+- Rounding z − max makes a relative error of |z − max|·ε in e. Where one logit dominates, nothing but such entries is
+  left, so these rows are computed again, exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..op import Op
 from ..tensor import Array, Tensor, attach
-from .arguments import count_rows, normalize_axis, operand, single
+from .arguments import given, normalize_axis, single
 from .arithmetic import exp, log
 from .blocked import row_blocks
+from .options import positive, refuse, shown
 from .sample import call
 from .shape import moveaxis
 
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
+SURE = 1 / 16  # where `rest` is below this, one logit dominates
+SHORT = 32  # rows up to this length are computed in float64: their few rounding errors don't average out
 
 
-def exp_rows(z: Array, e: Array, temperature: float = 1.0) -> tuple[Array, Array, Array]:
-    """Write exp((z − max) / temperature) of each row of `z` (N, V) into `e`.
+class Peak(NamedTuple):
+    """The maximum of each row of logits, and what the others weigh beside it."""
 
-    Returns the position of the maximum (N,), the maximum (N,), and the sum of the entries of `e` without
-    that at the maximum (N,), which is 1; or NaN where the row has NaN, +inf, or −inf only.
+    at: tuple[Array, Array]  # (N,), (N,) index of the maxima
+    value: Array  # (N,) the maxima
+    rest: Array  # (N,) Σ exp((z − max) / T) over the others, in float64
+    sure: Array  # (S,) the rows that one logit dominates, unless z has digits to spare
+
+
+def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0) -> Peak:
+    """Write exp((z − max) / temperature) of each row of `z` (N, V) into `e`; `dtype` is that of the results.
+
+    All is NaN where the row has NaN, +inf, or −inf only.
     """
-    rows = np.arange(len(z))
-    top = z.argmax(axis=1)
-    peak = z[rows, top]
+    at = np.arange(len(z)), z.argmax(axis=1)
+    peak = z[at]
+    _exp(z, peak, e, temperature)
+    rest = without(e, at).astype(np.float64, copy=False) + (e[at] - 1)  # e is 1 there, or NaN
+    found = Peak(at, peak, rest, np.flatnonzero(rest < SURE) if z.dtype == dtype else at[0][:0])
+    if found.sure.size:
+        e[found.sure] = exact = exactly(z, found, temperature)
+        rest[found.sure] = without(exact, (at[0][: len(exact)], at[1][found.sure]))
+    return found
+
+
+def _exp(z: Array, peak: Array, e: Array, temperature: float) -> None:
     np.subtract(z, peak[:, None], out=e)
     if temperature != 1.0:
         e /= temperature
     np.exp(e, out=e)
-    one = e[rows, top]  # 1, or NaN
-    e[rows, top] = 0
-    rest = e.sum(axis=1) + (one - 1)
-    e[rows, top] = one
-    return top, peak, rest
+
+
+def without(x: Array, at: tuple[Array, Array], dtype: Any = None) -> Array:
+    """Return the sum of each row of `x` without one entry."""
+    kept = x[at]
+    x[at] = 0
+    total: Array = x.sum(axis=1, dtype=dtype)
+    x[at] = kept
+    return total
+
+
+def exactly(z: Array, peak: Peak, temperature: float) -> Array:
+    """Return exp((z − max) / T) of the rows that one logit dominates, as exactly as float64 can."""
+    # What rounding takes from d = z − max (Knuth 1969, TwoSum) is put back: exp(d + δ) = exp(d)·(1 + δ)
+    z, m = z[peak.sure].astype(np.float64), peak.value[peak.sure, None].astype(np.float64)
+    d = z - m
+    back = d - z
+    lost = (z - (d - back)) - (m + back)
+    return np.exp(d / temperature) * (1 + np.where(np.isfinite(d), lost, 0) / temperature)
 
 
 def as_rows(x: Array, axis: int = -1) -> Array:
-    """View or copy `x` as rows (N, V) along `axis`; half precision becomes single, to compute in."""
-    x = np.moveaxis(x, axis, -1)
-    x = x.reshape(count_rows(x), x.shape[-1])
-    return single(x)
+    """View or copy `x` as rows (N, V) along `axis`, in floats to compute in."""
+    if x.ndim != 2 or axis not in (-1, 1):
+        x = np.moveaxis(x, axis, -1)
+        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x.astype(np.promote_types(x.dtype, np.float64), copy=False) if x.shape[1] <= SHORT else single(x)
 
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
     """Undo `as_rows`."""
-    if rows.shape == like.shape and rows.dtype == like.dtype and axis in (-1, like.ndim - 1):
-        return rows  # itself and not a view, so that the engine need not copy it
+    if rows.shape == like.shape and axis in (-1, like.ndim - 1):
+        return rows.astype(like.dtype, copy=False)  # itself and not a view, so that the engine need not copy it
     shape = np.moveaxis(like, axis, -1).shape
     return np.moveaxis(rows.reshape(shape), -1, axis).astype(like.dtype, copy=False)
 
 
-def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[()]]:
+def blocks(rows: Array) -> Any:
+    """Cut rows into blocks that fit the cache; none if they are empty."""
+    return row_blocks(len(rows) if rows.shape[1] else 0, rows.shape[1] * rows.itemsize)
+
+
+def quiet() -> Any:
+    """Let exp(−inf) be 0 and ∞ − ∞ be NaN without a word."""
+    return np.errstate(over="ignore", under="ignore", invalid="ignore")
+
+
+def column(x: Array, like: Array) -> Array:
+    """Return one number per row as a column, in the dtype of the rows."""
+    return x.astype(like.dtype, copy=False)[:, None]
+
+
+def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, list[Peak]]:
     z = as_rows(x, axis)
-    p = np.empty_like(z, order="C")
-    for block in row_blocks(*_extent(z)):
-        e = p[block]
-        _, _, rest = exp_rows(z[block], e, temperature)
-        e /= (1 + rest)[:, None]
-    return from_rows(p, x, axis), ()
+    p, peaks = np.empty_like(z, order="C"), []
+    with quiet():
+        for block in blocks(z):
+            e = p[block]
+            peaks.append(exp_rows(z[block], e, x.dtype, temperature))
+            e /= column(1 + peaks[-1].rest, e)
+    return from_rows(p, x, axis), peaks
 
 
-def _extent(z: Array) -> tuple[int, int]:
-    """Return the number of rows and the bytes of one; no rows if they are empty."""
-    return (len(z) if z.shape[1] else 0), z.shape[1] * z.itemsize
-
-
-def _softmax_vjp(g: Array, y: Array, residual: tuple[()], x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
-    # dL/dzᵢ = pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ) / T: the product of g with the Jacobian diag(p) − p·pᵀ
-    rows, cotangents = as_rows(y, axis), as_rows(g, axis)
+def _softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
+    # dL/dzᵢ = pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ) / T: the product of g with the Jacobian diag(p) − p·pᵀ. A constant added to g changes
+    # nothing, so take g − g_top: then the sum lacks the term beside which the others would be lost.
+    z, rows, cotangents = as_rows(x, axis), as_rows(y, axis), as_rows(g, axis)
     out = np.empty_like(rows, order="C")
-    for block in row_blocks(*_extent(rows)):
-        p, c, o = rows[block], cotangents[block], out[block]
-        np.multiply(c, p, out=o)
-        np.subtract(c, o.sum(axis=1, keepdims=True), out=o)
-        o *= p
+    with quiet():
+        for block, peak in zip(blocks(rows), peaks, strict=True):
+            p, c, o = rows[block], cotangents[block], out[block]
+            if z.dtype != x.dtype:  # short rows: y has been rounded
+                _exp(z[block], peak.value, p, temperature)
+                p /= (1 + peak.rest)[:, None]
+            np.subtract(c, c[peak.at][:, None], out=o)
+            mean = (o * p).sum(axis=1)
+            if peak.sure.size:
+                exact = exactly(z[block], peak, temperature)
+                mean[peak.sure] = (exact * o[peak.sure]).sum(axis=1) / (1 + peak.rest[peak.sure])
+            o -= mean[:, None]
+            o *= p
     if temperature != 1.0:
         out /= temperature
     return (from_rows(out, x, axis),)
@@ -108,30 +170,37 @@ _softmax = Op(
 )
 
 
-def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[()]]:
+def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, list[Peak]]:
     z = as_rows(x, axis)
+    out, peaks = np.empty_like(z, order="C"), []
+    with quiet():
+        for block in blocks(z):
+            o = out[block]
+            peaks.append(exp_rows(z[block], o, x.dtype, temperature))
+            np.subtract(z[block], column(peaks[-1].value, o), out=o)
+            if temperature != 1.0:
+                o /= temperature
+            o -= column(np.log1p(peaks[-1].rest), o)
+    return from_rows(out, x, axis), peaks
+
+
+def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
+    # dL/dzᵢ = (gᵢ − pᵢ·Σⱼ gⱼ) / T. At the maximum, with R for the sum of the other g, that is
+    # g_top·(1 − p_top) − p_top·R = (g_top·rest − R) / (1 + rest).
+    z, cotangents = as_rows(x, axis), as_rows(g, axis)
     out = np.empty_like(z, order="C")
-    for block in row_blocks(*_extent(z)):
-        o = out[block]
-        _, peak, rest = exp_rows(z[block], o, temperature)
-        np.subtract(z[block], peak[:, None], out=o)
-        if temperature != 1.0:
-            o /= temperature
-        o -= np.log1p(rest)[:, None]
-    return from_rows(out, x, axis), ()
-
-
-def _log_softmax_vjp(
-    g: Array, y: Array, residual: tuple[()], x: Array, axis: int = -1, temperature: float = 1.0
-) -> Any:
-    # dL/dzᵢ = (gᵢ − pᵢ·Σⱼ gⱼ) / T, with p = exp(y)
-    rows, cotangents = as_rows(y, axis), as_rows(g, axis)
-    out = np.empty_like(rows, order="C")
-    for block in row_blocks(*_extent(rows)):
-        c, o = cotangents[block], out[block]
-        np.exp(rows[block], out=o)
-        o *= -c.sum(axis=1, keepdims=True)
-        o += c
+    with quiet():
+        for block, peak in zip(blocks(z), peaks, strict=True):
+            c, o = cotangents[block], out[block]
+            o[...] = c
+            others = without(o, peak.at, np.float64)  # these may cancel
+            top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
+            _exp(z[block], peak.value, o, temperature)  # and not exp(y), which has the rounding of y in it
+            if peak.sure.size:
+                o[peak.sure] = exactly(z[block], peak, temperature)
+            o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
+            o += c
+            o[peak.at] = top
     if temperature != 1.0:
         out /= temperature
     return (from_rows(out, x, axis),)
@@ -156,12 +225,20 @@ _log_softmax = Op(
 
 def _logsumexp_forward(x: Array) -> Array:
     z = as_rows(x)
-    out = np.full(len(z), -np.inf, z.dtype)  # log of an empty sum
-    for block in row_blocks(*_extent(z)):
-        with np.errstate(invalid="ignore"):  # ∞ − ∞, where the maximum is infinite
-            _, peak, rest = exp_rows(z[block], np.empty_like(z[block]))
-        out[block] = np.where(np.isinf(peak), peak, peak + np.log1p(rest))  # log 0 and log ∞
-    return out.reshape(x.shape[:-1]).astype(x.dtype, copy=False)
+    out = np.full(len(z), -np.inf)  # log of an empty sum
+    with quiet():
+        for block in blocks(z):
+            out[block] = _logsumexp_rows(z[block], x.dtype)
+        return out.reshape(x.shape[:-1]).astype(x.dtype, copy=False)
+
+
+def _logsumexp_rows(z: Array, dtype: Any) -> Array:
+    _, peak, rest, _ = exp_rows(z, np.empty_like(z, order="C"), dtype)
+    y = np.where(np.isinf(peak), peak, peak + np.log1p(rest))  # log 0 and log ∞
+    near_0 = np.flatnonzero(np.abs(y) < np.abs(peak) / 4)  # peak and log(1 + rest) cancel, as for log-probabilities
+    if near_0.size and z.dtype == np.float32:
+        y[near_0] = _logsumexp_rows(z[near_0].astype(np.float64), dtype)
+    return y
 
 
 _logsumexp = Op(
@@ -177,24 +254,25 @@ _logsumexp = Op(
 
 def check_logits(x: Any, axis: Any, caller: str) -> Any:
     """Return `x` as something with a dtype, and refuse what has no softmax."""
-    x = operand(x)
+    x = given(x, "the input", caller)
     if x.dtype.kind != "f":
-        raise TypeError(f"{caller}: the input must be floats, not {x.dtype}; use .astype(np.float32)")
-    if axis is None or isinstance(axis, tuple):
-        raise TypeError(f"{caller}: axis must be one integer, not {axis}")
+        raise TypeError(
+            f"{caller}: the input must be floats, not {x.dtype}; use .astype(np.float32), or write 1.0 for 1 in a list"
+        )
+    if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):
+        raise TypeError(f"{caller}: axis must be one integer, not {shown(axis)}")
     if x.ndim == 0:
         raise ValueError(f"{caller}: a scalar has no axis to normalize over; reshape it to (1,)")
     normalize_axis(axis, x.ndim, caller)
     return x
 
 
-def _check_temperature(temperature: float, caller: str) -> float:
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"{caller}: temperature must be a positive number, not {temperature}")
-    return float(temperature)
+def _check_temperature(temperature: Any, caller: str) -> float:
+    advice = f"for one per row, or to learn it, write {caller}(x / temperature)"
+    return positive(temperature, "temperature", caller, advice)
 
 
-def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
+def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoReturn) -> Any:
     """Turn logits into probabilities: pᵢ = exp(zᵢ/T) / Σⱼ exp(zⱼ/T).
 
     Parameters
@@ -209,16 +287,17 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
     Returns
     -------
     Tensor (or ndarray for an array)
-        Probabilities, of the shape and dtype of `x`. A row that is all −inf, or has NaN or +inf, is NaN.
+        Probabilities, of the shape and dtype of `x`. A row that is all −inf, or has NaN or +inf, is NaN, and so
+        is its gradient; other rows are not touched by it. No rows, or rows of no entries, give an empty array.
 
     Raises
     ------
     TypeError
-        For integers, or an axis that is not an integer.
+        For integers, an axis that is not an integer, or a temperature that is not one constant number.
     IndexError
         For an axis out of range.
     ValueError
-        For a temperature that is not positive, or a scalar.
+        For a temperature that is not finite and above 0, or a scalar.
 
     Notes
     -----
@@ -231,11 +310,12 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
     >>> sm.softmax(sm.Tensor([1.0, 2.0, 3.0])).data.round(4)
     array([0.09  , 0.2447, 0.6652], dtype=float32)
     """
+    refuse(other, softmax, "softmax")
     x = check_logits(x, axis, "softmax")
     return _softmax(x, axis=axis, temperature=_check_temperature(temperature, "softmax"))
 
 
-def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
+def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoReturn) -> Any:
     """Log-probabilities zᵢ/T − log Σⱼ exp(zⱼ/T): the log of softmax, but finite where that would be log 0.
 
     Parameters, errors and shapes are those of `softmax`. Backward: (gᵢ − pᵢ·Σⱼ gⱼ)/T.
@@ -247,14 +327,16 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0) -> Any:
     >>> sm.log_softmax(sm.Tensor([-1.0, 10.0, 5000.0]))
     Tensor([-5001., -4990.,     0.])
     """
+    refuse(other, log_softmax, "log_softmax")
     x = check_logits(x, axis, "log_softmax")
     return _log_softmax(x, axis=axis, temperature=_check_temperature(temperature, "log_softmax"))
 
 
-def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: float = 1.0) -> Any:
+def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: float = 1.0, **other: NoReturn) -> Any:
     """Return log Σ exp(x/T) over one axis, a tuple of axes, or all (None); a smooth maximum.
 
-    The result of an empty or all −inf row is −inf. Errors are those of `softmax`. Backward: g·softmax(x/T)/T.
+    The result of an empty or all −inf row is −inf, that of a row with +inf is inf. Errors are those of `softmax`.
+    Backward: g·softmax(x/T)/T.
 
     Examples
     --------
@@ -262,8 +344,10 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: fl
     >>> print(f"{sm.logsumexp(sm.Tensor([1000.0, 1000.0])):.3f}")
     1000.693
     """
+    refuse(other, logsumexp, "logsumexp")
     x = check_logits(x, -1, "logsumexp")
-    x = x if _check_temperature(temperature, "logsumexp") == 1.0 else x / temperature
+    temperature = _check_temperature(temperature, "logsumexp")
+    x = x if temperature == 1.0 else x / temperature
     axes = normalize_axis(axis, x.ndim, "logsumexp")
     shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
     moved = moveaxis(x, axes, tuple(range(x.ndim - len(axes), x.ndim)))
