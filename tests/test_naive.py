@@ -105,7 +105,8 @@ def test_where_cross_entropy_fails(target: int, expected: float, stable: float) 
         loss = naive.cross_entropy(z, [target])
         assert np.isnan(loss.item()) == np.isnan(expected)
         loss.backward()
-    assert np.isnan(z.grad.data).any()
+    # For the class that takes all, the gradients that reach log 0 are 0, and stay so, though the loss is NaN.
+    assert np.isnan(z.grad.data).any() == (target != 2)
     other = leaf([SPREAD])
     good = F.cross_entropy(other, [target])
     assert good.item() == stable

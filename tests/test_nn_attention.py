@@ -223,30 +223,13 @@ def test_a_cache_that_is_full_says_so_and_stays_as_it_was() -> None:
     close(m(X[:, 3:], cache=cache), m(X).data[:, 3:])
 
 
-# -- options and errors ------------------------------------------------------------------------
+# -- options ----------------------------------------------------------------------------------
 
 
 def test_without_bias() -> None:
     m = nn.MultiHeadAttention(D, H, bias=False)
     assert [name for name, _ in m.named_parameters()] == ["qkv.weight", "proj.weight"]
     assert (m(np.zeros((1, 2, D))).data == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: nn.MultiHeadAttention(8, 3), ["n_heads=3", "d_model=8"]),
-        (lambda: nn.MultiHeadAttention(8, 0), ["n_heads=0"]),
-        (lambda: nn.MultiHeadAttention(8, 2, dropout=1.0), ["dropout", "[0, 1)", "1.0"]),
-        (lambda: nn.MultiHeadAttention(8, 2)(X[..., :7]), ["MultiHeadAttention", "(batch, time, 8)", "(2, 5, 7)"]),
-        (lambda: nn.MultiHeadAttention(8, 2)(X[0]), ["MultiHeadAttention", "(batch, time, 8)", "(5, 8)"]),
-        (lambda: nn.MultiHeadAttention(8, 2)(X, np.ones((3, 3), bool)), ["mask", "(3, 3)", "(2, 2, 5, 5)"]),
-    ],
-)
-def test_errors(call: Any, words: list[str]) -> None:
-    with pytest.raises(ValueError) as caught:
-        call()
-    assert all(word in str(caught.value) for word in words)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, D), (2, 0, D)])

@@ -242,7 +242,7 @@ def test_module_losses_differentiate() -> None:
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: nn.Linear(4, 3)(normal(2, 3)), ValueError, ["linear", "(2, 3)", "(3, 4)"]),
+        (lambda: nn.Linear(4, 3)(normal(2, 3)), ValueError, ["Linear(4, 3)", "(2, 3)", "(3, 4)"]),
         (lambda: nn.Embedding(5, 3)([5]), IndexError, ["embedding", "5", "0 … 4"]),
         (lambda: nn.Embedding(5, 3)([0.0]), TypeError, ["embedding", "integers"]),
         (lambda: nn.LayerNorm(4)(normal(2, 3)), ValueError, ["layer_norm", "(4,)", "(2, 3)"]),

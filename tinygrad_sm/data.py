@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from .ops.options import count
 from .random import default_rng
 from .tensor import Array
 
@@ -220,6 +221,8 @@ class Vocabulary:
         >>> Vocabulary("?ab", unknown="?").encode("abc")
         array([1, 2, 0])
         """
+        if not isinstance(text, str):
+            raise TypeError(f"Vocabulary.encode takes text, not a {type(text).__name__}")
         points, known = _code_points(text), _code_points(self.characters)
         codes = np.searchsorted(known, points).clip(max=len(known) - 1)
         other = known[codes] != points
@@ -288,12 +291,16 @@ def batches(
     [3 0] [9 0]
     [1] [1]
     """
+    for i, a in enumerate(arrays):
+        if isinstance(a, tuple) and not all(np.isscalar(item) for item in a):
+            raise TypeError(
+                f"batches: argument {i} is a tuple; give the arrays one by one: batches(x, y, batch_size=…)"
+            )
     data = [np.asarray(a) for a in arrays]
     shapes = [a.shape for a in data]
     if not data or () in shapes or len({s[0] for s in shapes}) != 1:
         raise ValueError(f"batches: the arrays must have the same number of rows; their shapes are {shapes}")
-    if batch_size < 1:
-        raise ValueError(f"batches: batch_size must be at least 1, not {batch_size}")
+    count(batch_size, "batch_size", "batches")
     n = shapes[0][0]
     order = _generator(rng).permutation(n) if shuffle else np.arange(n)
     end = n - n % batch_size if drop_last else n
@@ -301,11 +308,12 @@ def batches(
 
 
 def _check_tokens(tokens: Any, context: int, caller: str) -> Array:
+    if isinstance(tokens, str):
+        raise TypeError(f"{caller}: tokens are integers, not text; encode it first: Vocabulary.from_text(t).encode(t)")
     tokens = np.asarray(tokens)
     if tokens.ndim != 1:
         raise ValueError(f"{caller}: tokens must have one axis, not shape {tokens.shape}")
-    if context < 1:
-        raise ValueError(f"{caller}: context must be at least 1, not {context}")
+    count(context, "context", caller)
     if len(tokens) < context + 1:
         raise ValueError(
             f"{caller}: {len(tokens)} tokens are too few for context={context}, which takes {context + 1}: "
@@ -326,8 +334,7 @@ def windows(tokens: Any, context: int, batch_size: int, rng: Seed = None) -> tup
     ([[81, 82, 83, 84], [61, 62, 63, 64]], [[82, 83, 84, 85], [62, 63, 64, 65]])
     """
     tokens = _check_tokens(tokens, context, "windows")
-    if batch_size < 1:
-        raise ValueError(f"windows: batch_size must be at least 1, not {batch_size}")
+    count(batch_size, "batch_size", "windows")
     places = _generator(rng).integers(len(tokens) - context, size=(batch_size, 1)) + np.arange(context)
     return tokens[places], tokens[places + 1]
 

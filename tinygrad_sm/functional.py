@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .ops.activation import gelu, logit, relu, sigmoid, silu, tanh
-from .ops.arguments import operand
+from .ops.arguments import floats, operand
 from .ops.arithmetic import clip, maximum, minimum, where
 from .ops.attention import scaled_dot_product_attention
 from .ops.cross_entropy import cross_entropy
@@ -18,6 +18,7 @@ from .ops.indexing import embedding, one_hot, take_along_axis
 from .ops.linalg import einsum, linear, matmul
 from .ops.loss import kl_div, l1_loss, mse_loss, nll_loss
 from .ops.norm import layer_norm, rms_norm
+from .ops.options import within
 from .ops.reduction import cumsum
 from .ops.shape import (
     broadcast_to,
@@ -54,7 +55,5 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, *, rng: np.random.Gen
     >>> sm.functional.dropout(sm.Tensor([1.0, 1.0, 1.0]), 0.5, rng=np.random.default_rng(1))
     Tensor([0., 2., 2.])
     """
-    if not 0 <= p < 1:
-        raise ValueError(f"dropout: p must be in [0, 1), not {p}")
-    x = operand(x)
+    p, x = within(p, 0, 1, "p", "dropout"), floats(operand(x), "dropout")
     return x * dropout_mask(x.shape, p, x.dtype, rng) if training and p else x

@@ -6,13 +6,29 @@ A step puts a *new* array into `p.data`, and leaves the old one, which a graph m
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from .io import check_names
+from .io import as_arrays, check_names
+from .ops.arguments import single
+from .ops.options import count, real, within
 from .tensor import Array, Tensor
+
+
+def _listed(params: Any, caller: str) -> list[Any]:
+    """Return parameters as a list, and say what to pass instead of a model."""
+    if hasattr(params, "parameters"):
+        raise TypeError(f"{caller} takes parameters, not a {type(params).__name__}: pass model.parameters()")
+    if callable(params):
+        raise TypeError(f"{caller}: parameters is a method; call it: model.parameters()")
+    if isinstance(params, dict):
+        raise TypeError(f'{caller} takes a list of parameters, or of groups such as [{{"params": …}}], not a dict')
+    if isinstance(params, (Tensor, np.ndarray, str)) or not isinstance(params, Iterable):
+        raise TypeError(f"{caller} takes a list of parameters, such as [w, b], not a {type(params).__name__}")
+    return list(params)
 
 
 class Optimizer:
@@ -24,7 +40,7 @@ class Optimizer:
     buffers: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
 
     def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
-        groups = list(params)
+        groups = _listed(params, type(self).__name__)
         if not groups:
             raise ValueError(f"{type(self).__name__}: no parameters given")
         if not isinstance(groups[0], dict):
@@ -39,11 +55,16 @@ class Optimizer:
             unknown = group.keys() - defaults.keys() - {"params"}
             if unknown:
                 raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)} in a parameter group")
-            members = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+            members = (
+                [group["params"]]
+                if isinstance(group["params"], Tensor)
+                else _listed(group["params"], type(self).__name__)
+            )
             for p in members:
                 if not isinstance(p, Tensor) or not p.is_leaf:
                     raise TypeError(
-                        f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True"
+                        f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True; "
+                        "for those of a model, pass model.parameters()"
                     )
                 if id(p) in seen:
                     raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
@@ -60,9 +81,16 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: nesterov needs a momentum above 0 and no dampening")
         for name, value in group.items():
             low, high = (0, 1) if name in ("momentum", "betas", "dampening") else (0, math.inf)
-            for v in value if isinstance(value, (tuple, list)) else (value,):
-                if name not in ("params", "nesterov") and not (low <= v < high):
-                    raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
+            if name in ("params", "nesterov"):
+                continue
+            if name == "betas" and not (isinstance(value, (tuple, list)) and len(value) == 2):
+                raise TypeError(
+                    f"{type(self).__name__}: betas must be two numbers, such as (0.9, 0.999), not {value!r}"
+                )
+            numbers = [real(v, name, type(self).__name__) for v in (value if name == "betas" else (value,))]
+            if not all(low <= v < high for v in numbers):
+                raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
+            group[name] = tuple(numbers) if name == "betas" else numbers[0]
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -71,7 +99,14 @@ class Optimizer:
                 p.grad = None
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Move every parameter that has a gradient; warn if none has.
+
+        Raises
+        ------
+        ValueError
+            If a parameter's `.data` has got another shape since its gradient, or this optimiser's buffers, were made.
+        """
+        self._check_step()
         self.steps += 1
         number = 0
         for group in self.param_groups:
@@ -79,6 +114,26 @@ class Optimizer:
                 if p.grad is not None:
                     p.data = np.asarray(self.updated(number, p.data, p.grad.data, group), p.dtype)
                 number += 1
+
+    def _check_step(self) -> None:
+        name, found = type(self).__name__, False
+        for number, p in self._numbered().items():
+            if p.grad is None:
+                continue
+            found = True
+            buffers = [self.state[number, b] for b in self.buffers if b != "t" and (number, b) in self.state]
+            for what, shape in [("gradient", p.grad.shape), *(("buffer", b.shape) for b in buffers)]:
+                if shape != p.shape:
+                    raise ValueError(
+                        f"{name}.step: parameter {number} now has shape {p.shape}, but its {what} {shape}: its .data "
+                        "was replaced; run the forward and the backward pass again, with a new optimiser"
+                    )
+        if not found:
+            warnings.warn(
+                f"{name}.step: no parameter has a gradient, so none moves; loss.backward() comes before step(), and "
+                "zero_grad() before the next backward()",
+                stacklevel=3,
+            )
 
     def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
         """Return the new value of parameter `number`, from its value, gradient and options; subclasses write this."""
@@ -95,7 +150,7 @@ class Optimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned, for the same parameters in the same order."""
-        arrays = {name: np.asarray(a) for name, a in state.items()}
+        arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
         shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.param_groups))}}
         possible = {
             f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
@@ -172,12 +227,12 @@ class Adam(Optimizer):
     def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
         """Return p − lr·m̂/(√v̂ + ε)."""
         (beta1, beta2), lr, weight_decay = group["betas"], group["lr"], group["weight_decay"]
+        p, g = single(p), single(g)  # in half precision ε and g² would be 0
         if weight_decay and not self.decoupled:
             g = g + weight_decay * p
         if (number, "m") not in self.state:
-            for name in ("m", "v"):
-                self.state[number, name] = np.zeros_like(p)
-            self.state[number, "t"] = np.zeros((), np.int64)
+            m, v, t = np.zeros_like(p), np.zeros_like(p), np.zeros((), np.int64)
+            self.state |= {(number, "m"): m, (number, "v"): v, (number, "t"): t}  # all or, after Ctrl-C, none
         m, v, t = (self.state[number, name] for name in self.buffers)
         t += 1  # not self.steps: a parameter may have had no gradient in some
         m *= beta1
@@ -209,9 +264,14 @@ class Schedule:
     """Base of the schedules: each step sets every group's learning rate to its base rate times `factor(count)`."""
 
     def __init__(self, optimizer: Optimizer) -> None:
+        self._check_optimizer(optimizer)
         self.optimizer, self.count = optimizer, 0
         self.base = [group["lr"] for group in optimizer.param_groups]
         self._apply()
+
+    def _check_optimizer(self, optimizer: Any) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: the optimiser comes first, not a {type(optimizer).__name__}")
 
     def factor(self, count: int) -> float:
         """Return the factor after `count` steps; subclasses write this."""
@@ -232,7 +292,7 @@ class Schedule:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        arrays = {name: np.asarray(a) for name, a in state.items()}
+        arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
         check_names({"count": (), "base": (len(self.base),)}, arrays, type(self).__name__)
         self.count, self.base = int(arrays["count"]), [float(b) for b in arrays["base"]]
         self._apply()
@@ -253,8 +313,12 @@ class CosineSchedule(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, total: int, *, warmup: int = 0, floor: float = 0.0) -> None:
-        if not 0 <= warmup <= total or total < 1:
-            raise ValueError(f"CosineSchedule: need 0 ≤ warmup ≤ total and total ≥ 1; got {warmup} and {total}")
+        self._check_optimizer(optimizer)
+        count(total, "total", "CosineSchedule")
+        count(warmup, "warmup", "CosineSchedule", 0)
+        within(floor, 0, 1, "floor", "CosineSchedule", closed=True)
+        if warmup > total:
+            raise ValueError(f"CosineSchedule: need warmup ≤ total; got {warmup} and {total}")
         self.total, self.warmup, self.floor = total, warmup, floor
         super().__init__(optimizer)
 
@@ -278,8 +342,9 @@ class StepSchedule(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, step_size: int, *, gamma: float = 0.1) -> None:
-        if step_size < 1:
-            raise ValueError(f"StepSchedule: step_size must be 1 or more, not {step_size}")
+        self._check_optimizer(optimizer)
+        count(step_size, "step_size", "StepSchedule")
+        within(gamma, 0, math.inf, "gamma", "StepSchedule")
         self.step_size, self.gamma = step_size, gamma
         super().__init__(optimizer)
 
@@ -291,19 +356,26 @@ class StepSchedule(Schedule):
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients down so that their joint norm is at most `max_norm`; return the norm before.
 
+    A norm that is infinite or NaN is returned too, and then no gradient is touched: a training loop that wants to
+    skip such a step asks `math.isfinite(norm)`. Without any gradient the norm is 0.
+
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([3.0, 4.0], requires_grad=True)
     >>> (w * w / 2).sum().backward()
     >>> sm.optim.clip_grad_norm_([w], 1.0)
     5.0
     """
+    real(max_norm, "max_norm", "clip_grad_norm_")
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, not {max_norm}")
-    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
-    with_grad = [(p, p.grad) for p in parameters if p.grad is not None]
+    tensors = [parameters] if isinstance(parameters, Tensor) else _listed(parameters, "clip_grad_norm_")
+    for p in tensors:
+        if not isinstance(p, Tensor):
+            raise TypeError(f"clip_grad_norm_ takes Tensors with their .grad, not {p!r:.60}")
+    with_grad = [(p, p.grad) for p in tensors if p.grad is not None]
     norm = math.hypot(*(float(np.linalg.norm(g.data.astype(np.float64))) for _, g in with_grad))
     scale = max_norm / (norm + 1e-6)
-    if scale < 1:
+    if scale < 1 and norm < math.inf:
         for p, g in with_grad:
             p.grad = Tensor(g.data * g.dtype.type(scale))
     return norm

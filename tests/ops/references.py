@@ -30,6 +30,7 @@ REFERENCES: dict[str, Callable[..., Any]] = {
     "getitem": lambda x, index: x[index],
     "embedding": lambda weight, indices: np.take(weight, indices, axis=0),
     "embedding_rows": lambda g, indices, n: np.eye(n)[indices.ravel()].T @ g.reshape(-1, g.shape[-1]),
+    "norm": lambda x, axis=None, keepdims=False: np.sqrt(np.sum(x * x, axis=axis, keepdims=keepdims)),
     "linear": lambda x, weight, bias=None: np.einsum("...i,oi->...o", x, weight) + (0 if bias is None else bias),
 }  # fmt: skip
 

@@ -161,5 +161,5 @@ def test_extremes_of_nothing_are_refused(name: str) -> None:
 def test_an_option_of_pytorch_or_numpy_is_refused_by_name(option: str) -> None:
     x = Tensor([1.0, 2.0])
     for reduce in (x.sum, x.max, x.var):
-        with pytest.raises(TypeError, match=f"axis .*{option}"):
+        with pytest.raises(TypeError, match=f"no argument '{option}'.*axis"):
             reduce(**{option: 0})

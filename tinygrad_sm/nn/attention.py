@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .. import functional as F
-from ..ops.arguments import operand
+from ..ops.arguments import given
+from ..ops.attention import check_mask
+from ..ops.options import refuse, shown, toggle, within
 from ..tensor import Tensor
 from .layers import Linear, Rng
 from .module import Module
@@ -75,10 +77,14 @@ class MultiHeadAttention(Module):
         self, d_model: int, n_heads: int, *, causal: bool = False, scaled: bool = True, dropout: float = 0.0,
         bias: bool = True, rng: Rng = None,
     ) -> None:  # fmt: skip
+        if not (isinstance(d_model, (int, np.integer)) and isinstance(n_heads, (int, np.integer))):
+            sizes = f"{shown(d_model)} and {shown(n_heads)}"
+            raise TypeError(f"MultiHeadAttention: d_model and n_heads must be integers, not {sizes}")
         if n_heads < 1 or d_model % n_heads:
             raise ValueError(f"MultiHeadAttention: n_heads={n_heads} must divide d_model={d_model}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"MultiHeadAttention: dropout must be in [0, 1), not {dropout}")
+        causal = toggle(causal, "causal", "MultiHeadAttention", "a mask goes with each call")
+        dropout = within(dropout, 0, 1, "dropout", "MultiHeadAttention")
+        _scale(scaled)
         self.d_model, self.n_heads, self.causal, self.scaled, self.dropout = d_model, n_heads, causal, scaled, dropout
         self.qkv = Linear(d_model, 3 * d_model, bias, rng=rng)
         self.proj = Linear(d_model, d_model, bias, rng=rng)
@@ -86,35 +92,51 @@ class MultiHeadAttention(Module):
     def split_heads(self, x: Any) -> list[Any]:
         """Return q, k and v, each (B, H, T, d_head), of x (B, T, d_model)."""
         if x.ndim != 3 or x.shape[2] != self.d_model:
-            raise ValueError(f"MultiHeadAttention: x must be (batch, time, {self.d_model}), not {x.shape}")
+            fix = "; use x[None] for a batch of one" if x.ndim == 2 else ""
+            raise ValueError(f"MultiHeadAttention: x must be (batch, time, {self.d_model}), not {x.shape}{fix}")
+        if x.dtype.kind != "f":
+            raise TypeError(f"MultiHeadAttention: x must be floats, not {x.dtype}; use .astype(np.float32)")
         b, t, _ = x.shape
         qkv = self.qkv(x).reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
         qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, B, H, T, d_head)
         return [qkv[0], qkv[1], qkv[2]]
 
-    def forward(self, x: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None) -> Any:
+    def forward(
+        self, x: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None, **other: NoReturn
+    ) -> Any:
         """Return the output (B, T, d_model), and with `return_weights` the weights (B, H, T, S) too.
 
-        `mask` broadcasts to (B, H, T, S): bool, True = attend, or float, added to the scores. With a `cache`
-        (no gradients then), x holds the new positions only.
+        `mask` broadcasts to (B, H, T, S): bool, True = attend, or float, added to the scores. So a padding mask
+        (B, S), True where there is a token, goes as `mask[:, None, None, :]`; one of two axes is (T, S). A position
+        that may attend to nothing gives the bias of `proj`. With a `cache` (no gradients then), x holds the new
+        positions only.
         """
-        x = operand(x)
+        refuse(other, self.forward, "MultiHeadAttention")
+        x = given(x, "x", "MultiHeadAttention")
         q, k, v = self.split_heads(x)
         b, t, _ = x.shape
+        if mask is not None:
+            mask = check_mask(mask, (b, self.n_heads, t, t + (cache.length if cache else 0)), "MultiHeadAttention")
         if cache is not None:
             k, v = cache.append(k, v)
         causal = self.causal
         if causal and k.shape[2] != t:  # new positions stand at the end of the keys
             ahead = np.arange(k.shape[2]) > np.arange(k.shape[2] - t, k.shape[2])[:, None]
-            if mask is not None and operand(mask).dtype != bool:
+            if mask is not None and mask.dtype != bool:
                 mask = F.where(ahead, -np.inf, mask)
             else:
                 mask = ~ahead if mask is None else np.logical_and(mask, ~ahead)
             causal = False
         attended = F.scaled_dot_product_attention(
-            q, k, v, mask=mask, is_causal=causal, scale=None if self.scaled else 1.0,
+            q, k, v, mask=mask, is_causal=causal, scale=_scale(self.scaled),
             dropout_p=self.dropout if self.training else 0.0, return_weights=return_weights,
         )  # fmt: skip
         out, weights = attended if return_weights else (attended, None)
         out = self.proj(out.transpose(0, 2, 1, 3).reshape(b, t, self.d_model))
         return (out, weights) if return_weights else out
+
+
+def _scale(scaled: Any) -> float | None:
+    """Return the scale that the toggle stands for: None is 1/√d_head."""
+    advice = "True divides the scores by sqrt(d_head), and F.scaled_dot_product_attention takes any scale="
+    return None if toggle(scaled, "scaled", "MultiHeadAttention", advice) else 1.0

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import numpy as np
 
 from .. import functional as F
+from ..ops.arguments import operand
+from ..ops.norm import normalized
+from ..ops.options import count, refuse, within
 from ..random import default_rng
 from ..tensor import Tensor
 from .module import Module
@@ -30,6 +34,27 @@ def constant(shape: tuple[int, ...], value: float) -> Tensor:
     return Tensor(np.full(shape, value, np.float32), requires_grad=True)
 
 
+def check_switch(value: Any, caller: str, name: str) -> None:
+    """Refuse an option that is not True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{caller}: {name} must be True or False, not {value!r:.60}")
+
+
+def no_input(given: Any, layer: str, call: str = "x") -> None:
+    """Say that a layer is made first and called then, where a tensor stands among its options."""
+    if any(isinstance(a, (Tensor, np.ndarray)) for a in (given if isinstance(given, tuple) else (given,))):
+        raise TypeError(f"{layer} takes options, not tensors: make the layer first, then call it: {layer}()({call})")
+
+
+def check_options(layer: str, function: Any, given: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """Refuse what a loss does not take when it is made, before the first batch comes."""
+    no_input(given, layer, "logits, target" if layer == "CrossEntropyLoss" else "log_probs, target")
+    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if given:
+        raise TypeError(f"{layer}: options have names, such as reduction={given[0]!r:.40}")
+    refuse({name: v for name, v in options.items() if name not in known}, known, layer)
+
+
 class Linear(Module):
     """x·Wᵀ + b, with `weight` (out, in) and `bias` (out,), both drawn from U(−1/√in, 1/√in) as in PyTorch.
 
@@ -39,12 +64,19 @@ class Linear(Module):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: Rng = None) -> None:
+        count(in_features, "in_features", "Linear", 0)
+        count(out_features, "out_features", "Linear", 0)
+        check_switch(bias, "Linear", "bias")
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
         self.weight = uniform((out_features, in_features), bound, rng)
         self.bias = uniform((out_features,), bound, rng) if bias else None
 
     def forward(self, x: Any) -> Any:
         """Return x·Wᵀ + b for x (…, in)."""
+        x, (n_out, n_in) = operand(x), self.weight.shape
+        if x.ndim < 1 or x.shape[-1] != n_in:
+            name = self._label or f"Linear({n_in}, {n_out})"
+            raise ValueError(f"{name} takes x of shape (…, {n_in}), not {x.shape}; its weight is {self.weight.shape}")
         return F.linear(x, self.weight, self.bias)
 
 
@@ -57,6 +89,8 @@ class Embedding(Module):
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, *, rng: Rng = None) -> None:
+        count(num_embeddings, "num_embeddings", "Embedding", 0)
+        count(embedding_dim, "embedding_dim", "Embedding", 0)
         self.weight = normal((num_embeddings, embedding_dim), 1.0, rng)
 
     def forward(self, indices: Any) -> Any:
@@ -73,8 +107,10 @@ class LayerNorm(Module):
     """
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True) -> None:
+        within(eps, 0, math.inf, "eps", "LayerNorm")
+        check_switch(bias, "LayerNorm", "bias")
         self.normalized_shape, self.eps = normalized_shape, eps
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        shape = normalized(normalized_shape, "LayerNorm")
         self.weight, self.bias = constant(shape, 1.0), constant(shape, 0.0) if bias else None
 
     def forward(self, x: Any) -> Any:
@@ -91,8 +127,9 @@ class RMSNorm(Module):
     """
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5) -> None:
+        within(eps, 0, math.inf, "eps", "RMSNorm")
         self.normalized_shape, self.eps = normalized_shape, eps
-        self.weight = constant((normalized_shape,) if isinstance(normalized_shape, int) else normalized_shape, 1.0)
+        self.weight = constant(normalized(normalized_shape, "RMSNorm"), 1.0)
 
     def forward(self, x: Any) -> Any:
         """Return x / rms(x) · weight."""
@@ -108,8 +145,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p must be in [0, 1), not {p}")
+        within(p, 0, 1, "p", "Dropout")
         self.p = p
 
     def forward(self, x: Any) -> Any:
@@ -127,6 +163,12 @@ class Sequential(Module):
     """
 
     def __init__(self, *layers: Any) -> None:
+        for i, layer in enumerate(layers):
+            if isinstance(layer, type):
+                raise TypeError(f"Sequential: layer {i} is the class {layer.__name__}; make one: {layer.__name__}(…)")
+            if not callable(layer):
+                hint = "; give the layers one by one: Sequential(*layers)" if isinstance(layer, (list, tuple)) else ""
+                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, not a layer or a function{hint}")
         self.layers = list(layers)
 
     def forward(self, x: Any) -> Any:
@@ -154,6 +196,7 @@ class GELU(Module):
     """x·Φ(x), in the tanh form by default."""
 
     def __init__(self, approximate: str = "tanh") -> None:
+        no_input(approximate, "GELU")
         self.approximate = approximate
 
     def forward(self, x: Any) -> Any:
@@ -189,6 +232,7 @@ class Softmax(Module):
     """Probabilities from logits. Don't put it before CrossEntropyLoss, which takes logits."""
 
     def __init__(self, axis: int = -1, *, temperature: float = 1.0) -> None:
+        no_input(axis, type(self).__name__)
         self.axis, self.temperature = axis, temperature
 
     def forward(self, x: Any) -> Any:
@@ -200,6 +244,7 @@ class LogSoftmax(Module):
     """Log-probabilities from logits; what NLLLoss takes."""
 
     def __init__(self, axis: int = -1, *, temperature: float = 1.0) -> None:
+        no_input(axis, type(self).__name__)
         self.axis, self.temperature = axis, temperature
 
     def forward(self, x: Any) -> Any:
@@ -215,29 +260,38 @@ class CrossEntropyLoss(Module):
     0.6931
     """
 
-    def __init__(self, **options: Any) -> None:
+    function = staticmethod(F.cross_entropy)
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        check_options(type(self).__name__, self.function, inputs, options)
         self.options = options
 
     def forward(self, logits: Any, target: Any) -> Any:
         """Return the loss."""
-        return F.cross_entropy(logits, target, **self.options)
+        return self.function(logits, target, **self.options)
 
 
 class NLLLoss(Module):
     """`F.nll_loss` with its options kept: log-probabilities and class indices to a loss in nats."""
 
-    def __init__(self, **options: Any) -> None:
+    function = staticmethod(F.nll_loss)
+
+    def __init__(self, *inputs: Any, **options: Any) -> None:
+        check_options(type(self).__name__, self.function, inputs, options)
         self.options = options
 
     def forward(self, log_probs: Any, target: Any) -> Any:
         """Return the loss."""
-        return F.nll_loss(log_probs, target, **self.options)
+        return self.function(log_probs, target, **self.options)
 
 
 class MSELoss(Module):
     """Mean squared error."""
 
     def __init__(self, reduction: str = "mean") -> None:
+        no_input(reduction, "MSELoss")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"MSELoss: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
         self.reduction = reduction
 
     def forward(self, input: Any, target: Any) -> Any:

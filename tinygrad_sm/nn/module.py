@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..io import check_names
+from ..io import as_arrays, check_names
 from ..op import MODE
 from ..tensor import Array, Tensor
+from ..text import visible
 
 
 class Module:
@@ -33,6 +34,13 @@ class Module:
     _label: str | None = None  # "name: Class", once this module is an attribute of another
     _adopted = False  # whether all inside has its name: made sure of at the first call after an attribute was set
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take no options; a subclass with an `__init__` of its own may leave this one out."""
+        if args or kwargs:
+            name = type(self).__name__
+            raise TypeError(f"{name} takes no options, and no tensors: make it first, then call it: {name}()(x)")
+        super().__init__()  # there may be another base
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; subclasses write this, users call the module itself."""
         raise TypeError(f"{type(self).__name__} has no forward method")
@@ -43,11 +51,11 @@ class Module:
             self._adopt(self._members(""))
             self.__dict__["_adopted"] = True
         mode = MODE.get()
-        token = MODE.set(mode._replace(scope=(*mode.scope, self._label or type(self).__name__)))
         try:
+            MODE.set(mode._replace(scope=(*mode.scope, self._label or type(self).__name__)))
             return self.forward(*args, **kwargs)
         finally:
-            MODE.reset(token)
+            MODE.set(mode)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -94,7 +102,19 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """Return the arrays of all parameters by path."""
-        return {name: p.data for name, p in self.named_parameters()}
+        return {path: p.data for path, p in self._by_path().items()}
+
+    def _by_path(self) -> dict[str, Tensor]:
+        """Return all parameters by path; refuse two with one path, as the keys 1 and "1" of a dict make."""
+        found: dict[str, Tensor] = {}
+        for path, p in self.named_parameters():
+            if path in found:
+                raise ValueError(
+                    f"{type(self).__name__}: two parameters have the path {path!r}, so that a file would lose one; "
+                    "rename a key of the dict they stand in"
+                )
+            found[path] = p
+        return found
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put arrays in place of the parameters' own; names and shapes must match, and nothing is changed if not.
@@ -103,9 +123,11 @@ class Module:
         ------
         ValueError
             That lists every missing name, unexpected name and wrong shape.
+        TypeError
+            If it is not a dict of arrays.
         """
-        own = dict(self.named_parameters())
-        arrays = {name: np.asarray(a) for name, a in state.items()}
+        own = self._by_path()
+        arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
         check_names({name: p.shape for name, p in own.items()}, arrays, type(self).__name__)
         for name, a in arrays.items():
             if a.dtype.kind not in "fiub":
@@ -116,8 +138,10 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all inside it to training (dropout works), or with False to evaluation."""
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"train: mode must be True or False, not {mode!r:.60}")
         for _, module in self.named_modules():
-            module.training = mode
+            module.training = bool(mode)
         return self
 
     def eval(self) -> Module:
@@ -148,7 +172,7 @@ class Module:
             own = [f"{n}{list(p.shape)}" for n, p in module._members("") if isinstance(p, Tensor)]
             lines.append(f"{'  ' * len(above)}{module._label or type(module).__name__} {' '.join(own)}".rstrip())
             above.append(path)
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:

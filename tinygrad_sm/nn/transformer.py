@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import functional as F
 from ..op import no_grad
+from ..ops.options import count
 from ..random import default_rng
 from ..tensor import Array, Tensor
 from .attention import Cache, MultiHeadAttention
@@ -33,6 +34,7 @@ class TransformerBlock(Module):
         dropout: float = 0.0, rng: Rng = None,
     ) -> None:  # fmt: skip
         d_ff = 4 * d_model if d_ff is None else d_ff
+        count(d_ff, "d_ff", "TransformerBlock")
         self.ln1 = LayerNorm(d_model)
         self.attn = MultiHeadAttention(d_model, n_heads, causal=causal, scaled=scaled, dropout=dropout, rng=rng)
         self.ln2 = LayerNorm(d_model)
@@ -84,6 +86,8 @@ class TransformerLM(Module):
     ) -> None:  # fmt: skip
         if init not in ("gpt2", "unit"):
             raise ValueError(f"TransformerLM: init must be 'gpt2' or 'unit', not {init!r}")
+        for name, n, least in (("vocab_size", vocab_size, 1), ("n_layers", n_layers, 0), ("context", context, 1)):
+            count(n, name, "TransformerLM", least)
         self.vocab_size, self.context = vocab_size, context
         self.tokens = Embedding(vocab_size, d_model, rng=rng)
         self.positions = Embedding(context, d_model, rng=rng)
@@ -172,6 +176,7 @@ class TransformerLM(Module):
         rng : numpy.random.Generator, optional
             Default that of `manual_seed`.
         """
+        count(max_new_tokens, "max_new_tokens", "generate", 0)
         tokens = np.atleast_2d(np.asarray(prompt))
         if tokens.ndim != 2 or not tokens.shape[1] or tokens.dtype.kind not in "iu":
             raise ValueError(f"generate: the prompt must be integers (T,) or (B, T) with T ≥ 1, not {np.shape(prompt)}")

@@ -9,11 +9,13 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, attach
-from .arguments import single
+from .arguments import floats, single
+from .arithmetic import strict
+from .kinks import kept, quotient
 from .sample import call
 
 tanh = Op(
-    np.tanh,
+    strict(np.tanh),
     (lambda g, y, x: g * (1 - y * y),),
     formula="tanh x",
     gradient="g·(1 − y²)",
@@ -39,7 +41,7 @@ sigmoid = Op(
 )
 logit = Op(
     lambda p: np.log(p) - np.log1p(-p),
-    (lambda g, y, p: g / (p * (1 - p)),),
+    (lambda g, y, p: quotient(g, p * (1 - p)),),
     name="logit",
     formula="log(p / (1 − p))",
     gradient="g / (p·(1 − p))",
@@ -49,7 +51,7 @@ logit = Op(
 )
 relu = Op(
     lambda x: np.maximum(x, 0),
-    (lambda g, y, x: np.where(np.greater(x, 0), g, 0),),
+    (lambda g, y, x: kept(g, np.greater(x, 0)),),
     name="relu",
     formula="max(x, 0)",
     gradient="g where x > 0, else 0",
@@ -77,7 +79,7 @@ C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u 
 
 
 def _gelu_forward(x: Array) -> tuple[Array, Array]:
-    dtype, x = x.dtype, single(x)
+    dtype, x = x.dtype, single(floats(x, "gelu"))
     t = x * x
     t *= A
     t += 1

@@ -13,7 +13,16 @@ import numpy as np
 
 from ..op import MODE, REGISTRY, Op
 from ..tensor import FUNCTIONS, Tensor, attach
+from .kinks import kept, only_where_needed, quotient, steep
 from .sample import call
+
+
+def strict(f: Any) -> Any:
+    """Return a ufunc that takes its operands and nothing else: a further one would be an array to write into."""
+    forward = (lambda a, b: f(a, b)) if f.nin == 2 else (lambda x: f(x))
+    forward.__name__ = forward.__qualname__ = f.__name__  # for messages
+    return forward
+
 
 PAIRS = (call((2, 3), (2, 3)), call((2, 3), (3,)), call((2, 1), (1, 3)), call((), (2, 3)), call((2, 3), 1.5))
 
@@ -46,9 +55,15 @@ mul = Op(
     samples=PAIRS,
     numpy=[np.multiply],
 )
+
+
+def _numerator(g: Any, y: Any, a: Any, b: Any) -> Any:
+    return g / b if type(b) is float and b else quotient(g, b)
+
+
 div = Op(
     np.true_divide,
-    (lambda g, y, a, b: g / b, lambda g, y, a, b: -g * y / b),
+    (_numerator, steep(lambda g, y, a, b: -(g / b) * y)),
     name="div",
     formula="a / b",
     gradient="g/b, −g·y/b",
@@ -70,18 +85,25 @@ neg = Op(
 
 
 def _pow_base(g: Any, y: Any, a: Any, b: Any) -> Any:
-    if isinstance(b, (int, float)):
-        return g * (b * a ** (b - 1)) if b else g * 0  # x**0 is 1 everywhere, at 0 too
-    return g * b * np.where(np.equal(b, 0), 1, a) ** (b - 1)
+    if not isinstance(b, (int, float)):
+        return _any_power(g, a, b)
+    if b == 0:
+        return kept(g, False)  # x**0 is 1 everywhere, at 0 too
+    return g * (b * a ** (b - 1)) if b >= 1 and b == int(b) else _fixed_power(g, a, b)
+
+
+_fixed_power = steep(lambda g, a, b: g * (b * a ** (b - 1)))
+_any_power = steep(lambda g, a, b: g * b * np.where(np.equal(b, 0), 1, a) ** (b - 1))
 
 
 def _pow_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
-    return g * y * np.log(np.where(np.equal(a, 0), 1, a))  # 0 at a = 0, the limit for b > 0
+    at_zero = np.equal(a, 0) & np.greater_equal(b, 0)  # there 0, the limit for b > 0
+    return g * y * np.log(np.where(at_zero, 1, a))
 
 
 pow = Op(
     operator.pow,  # and not np.power: the operator knows short cuts for x**2 and x**0.5
-    (_pow_base, _pow_exponent),
+    (_pow_base, steep(_pow_exponent)),
     formula="aᵇ",
     gradient="g·b·aᵇ⁻¹, g·y·log a",
     latex=(r"a^b", r"\bar a = g\,b\,a^{b-1},\; \bar b = g\,y \log a"),
@@ -99,8 +121,8 @@ square = Op(
     numpy=[np.square],
 )
 exp = Op(
-    np.exp,
-    (lambda g, y, x: g * y,),
+    strict(np.exp),
+    (steep(lambda g, y, x: g * y),),
     formula="eˣ",
     gradient="g·y",
     latex=(r"e^x", r"g\,y"),
@@ -108,8 +130,8 @@ exp = Op(
     numpy=[np.exp],
 )
 expm1 = Op(
-    np.expm1,
-    (lambda g, y, x: g * (y + 1),),
+    strict(np.expm1),
+    (steep(lambda g, y, x: g * (y + 1)),),
     formula="eˣ − 1",
     gradient="g·(y + 1)",
     latex=(r"e^x - 1", r"g\,(y + 1)"),
@@ -117,8 +139,8 @@ expm1 = Op(
     numpy=[np.expm1],
 )
 log = Op(
-    np.log,
-    (lambda g, y, x: g / x,),
+    strict(np.log),
+    (lambda g, y, x: quotient(g, x),),
     formula="log x",
     gradient="g/x",
     latex=(r"\log x", r"g / x"),
@@ -127,8 +149,8 @@ log = Op(
     numpy=[np.log],
 )
 log1p = Op(
-    np.log1p,
-    (lambda g, y, x: g / (1 + x),),
+    strict(np.log1p),
+    (lambda g, y, x: quotient(g, 1 + x),),
     formula="log(1 + x)",
     gradient="g/(1 + x)",
     latex=(r"\log(1 + x)", r"g / (1 + x)"),
@@ -136,9 +158,17 @@ log1p = Op(
     domain=(-0.5, 2.0),
     numpy=[np.log1p],
 )
+
+
+def _sqrt_rule(g: Any, y: Any, x: Any) -> Any:
+    if np.min(y.data if isinstance(y, Tensor) else y, initial=1) > 0:
+        return g / (2 * y)
+    return only_where_needed(lambda g, y: g / (2 * y), g, y)  # a root of 0, or NaN from a negative number
+
+
 sqrt = Op(
-    np.sqrt,
-    (lambda g, y, x: g / (2 * y),),
+    strict(np.sqrt),
+    (_sqrt_rule,),
     formula="√x",
     gradient="g/(2y)",
     latex=(r"\sqrt{x}", r"g / (2y)"),
@@ -147,7 +177,7 @@ sqrt = Op(
     numpy=[np.sqrt],
 )
 sin = Op(
-    np.sin,
+    strict(np.sin),
     (lambda g, y, x: g * np.cos(x),),
     formula="sin x",
     gradient="g·cos x",
@@ -156,7 +186,7 @@ sin = Op(
     numpy=[np.sin],
 )
 cos = Op(
-    np.cos,
+    strict(np.cos),
     (lambda g, y, x: -g * np.sin(x),),
     formula="cos x",
     gradient="−g·sin x",
@@ -165,7 +195,7 @@ cos = Op(
     numpy=[np.cos],
 )
 abs = Op(
-    np.absolute,
+    strict(np.absolute),
     (lambda g, y, x: g * np.sign(x),),
     name="abs",
     formula="|x|",
@@ -176,12 +206,11 @@ abs = Op(
 )
 
 
-# Of equal arguments each gets half of g, which (g·[a > b] + g·[a ≥ b]) / 2 says in one dtype.
 maximum = Op(
-    np.maximum,
+    strict(np.maximum),
     (
-        lambda g, y, a, b: (g * np.greater(a, b) + g * np.greater_equal(a, b)) / 2,
-        lambda g, y, a, b: (g * np.greater(b, a) + g * np.greater_equal(b, a)) / 2,
+        lambda g, y, a, b: kept(g, np.greater(a, b)) + kept(g / 2, np.equal(a, b)),
+        lambda g, y, a, b: kept(g, np.greater(b, a)) + kept(g / 2, np.equal(a, b)),
     ),
     formula="max(a, b)",
     gradient="g to the larger; halves to equals",
@@ -190,10 +219,10 @@ maximum = Op(
     numpy=[np.maximum],
 )
 minimum = Op(
-    np.minimum,
+    strict(np.minimum),
     (
-        lambda g, y, a, b: (g * np.less(a, b) + g * np.less_equal(a, b)) / 2,
-        lambda g, y, a, b: (g * np.less(b, a) + g * np.less_equal(b, a)) / 2,
+        lambda g, y, a, b: kept(g, np.less(a, b)) + kept(g / 2, np.equal(a, b)),
+        lambda g, y, a, b: kept(g, np.less(b, a)) + kept(g / 2, np.equal(a, b)),
     ),
     formula="min(a, b)",
     gradient="g to the smaller; halves to equals",
@@ -203,7 +232,7 @@ minimum = Op(
 )
 _clip = Op(
     lambda x, low=None, high=None: np.clip(x, low, high),
-    (lambda g, y, x, low=None, high=None: g * np.equal(y, x),),
+    (lambda g, y, x, low=None, high=None: kept(g, np.equal(y, x)),),
     name="clip",
     formula="min(max(x, low), high)",
     gradient="g inside [low, high], else 0",
@@ -231,12 +260,19 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 FUNCTIONS[np.clip] = clip
 attach(clip=clip)
 
+
+def _where(condition: Any, *branches: Any) -> Any:
+    if len(branches) != 2:
+        raise TypeError("where takes a condition and two alternatives; for the places where it holds, use np.nonzero")
+    return np.where(condition, *branches)
+
+
 where = Op(
-    lambda condition, a, b: np.where(condition, a, b),
+    _where,
     (
         lambda g, y, condition, a, b: None,
-        lambda g, y, condition, a, b: np.where(condition, g, np.zeros((), g.dtype)),
-        lambda g, y, condition, a, b: np.where(condition, np.zeros((), g.dtype), g),
+        lambda g, y, condition, a, b: kept(g, np.not_equal(condition, False)),
+        lambda g, y, condition, a, b: kept(g, np.equal(condition, False)),
     ),
     name="where",
     formula="c ? a : b",

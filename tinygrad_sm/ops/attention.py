@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..op import Op
 from ..random import dropout_mask
 from ..tensor import Array, Tensor
-from .arguments import operand, single
+from .arguments import given, single
 from .arithmetic import where
 from .blocked import row_blocks
+from .options import positive, refuse, toggle, within
 from .sample import call
 from .softmax import softmax
 
@@ -161,6 +162,7 @@ def scaled_dot_product_attention(
     dropout_p: float = 0.0,
     return_weights: bool = False,
     rng: np.random.Generator | None = None,
+    **other: NoReturn,
 ) -> Any:
     """Attention: softmax(q·kᵀ·scale + mask)·v (Vaswani et al. 2017; "Primer on Softmax", section on attention).
 
@@ -169,9 +171,10 @@ def scaled_dot_product_attention(
     q, k, v : Tensor, (…, T, d_k), (…, S, d_k), (…, S, d_v)
         Queries, keys and values; leading axes (batch, heads) broadcast.
     mask : array_like, broadcast to (…, T, S), optional
-        Bool: True = attend. Float: added to the scores; −inf hides a key.
+        Bool: True = attend. Float: added to the scores; −inf hides a key. A padding mask (batch, S) goes with
+        scores (batch, heads, T, S) as `mask[:, None, None, :]`.
     is_causal : bool
-        Let query i see keys 0 … i only; together with a `mask`, both must allow.
+        Let query i see keys 0 … i only; together with a `mask`, both must allow, and a float mask is added too.
     scale : float, optional
         What the scores are multiplied with: 1/√d_k by default; 1.0 is the toggle's "off".
     dropout_p : float in [0, 1)
@@ -189,9 +192,15 @@ def scaled_dot_product_attention(
 
     Raises
     ------
-    ValueError, TypeError
-        For shapes that don't fit, a mask of integers, a scale that is not a finite number above 0, or
-        dropout outside [0, 1).
+    TypeError
+        For q, k, v that are not floats, a mask of integers, or another kind of scale, dropout or `is_causal`.
+    ValueError
+        For shapes that don't fit, a scale that is not finite and above 0, or dropout outside [0, 1).
+
+    Notes
+    -----
+    Hidden keys and values must be finite: their weight is 0, but 0·NaN and 0·∞ are NaN (in PyTorch too). If padding
+    may hold such numbers, clear it first, with `where(mask[..., None], v, 0.0)`.
 
     Examples
     --------
@@ -203,31 +212,21 @@ def scaled_dot_product_attention(
            [0.33, 0.67]], dtype=float32)
     """
     caller = "scaled_dot_product_attention"
-    q, k, v = operand(q), operand(k), operand(v)
-    if any(x.dtype.kind != "f" for x in (q, k, v)):
-        raise TypeError(f"{caller}: q, k and v must be floats, not {q.dtype}, {k.dtype}, {v.dtype}; use .astype")
-    if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
-        raise ValueError(
-            f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit; "
-            "expected (…, T, d_k), (…, S, d_k), (…, S, d_v)"
-        )
-    try:
-        lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    except ValueError:
-        raise ValueError(
-            f"{caller}: the leading axes of q {q.shape}, k {k.shape} and v {v.shape} do not broadcast"
-        ) from None
-    if isinstance(scale, (bool, np.bool_)):
-        raise TypeError(f"{caller}: scale is a number; None is 1/sqrt(d_k), and 1.0 switches the scaling off")
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    if not 0 < scale < math.inf:
-        raise ValueError(f"{caller}: scale must be a finite number above 0, not {scale}")
-    if not 0 <= dropout_p < 1:
-        raise ValueError(f"{caller}: dropout_p must be in [0, 1), not {dropout_p}")
+    refuse(other, scaled_dot_product_attention, caller)
+    q, k, v = given(q, "q", caller), given(k, "k", caller), given(v, "v", caller)
+    lead = _check_shapes(q, k, v, caller)
+    is_causal = toggle(is_causal, "is_causal", caller, "a mask goes with mask=")
+    if scale is None:
+        scale = 1 / math.sqrt(max(q.shape[-1], 1))
+    else:
+        advice = "None is 1/sqrt(d_k), and 1.0 switches the scaling off; to learn it, multiply q with it"
+        scale = positive(scale, "scale", caller, advice)
+    dropout_p = within(dropout_p, 0, 1, "dropout_p", caller)
     if mask is not None:
-        mask = _check_mask(operand(mask), (*lead, q.shape[-2], k.shape[-2]), caller)
-        if mask.dtype != bool:
-            mask = mask.astype(q.dtype)
+        mask = check_mask(mask, (*lead, q.shape[-2], k.shape[-2]), caller)
+        if mask.dtype not in (bool, q.dtype):
+            with np.errstate(over="ignore"):  # what is too low for this precision becomes −inf, and hides too
+                mask = mask.astype(q.dtype)
     learned = isinstance(mask, Tensor) and mask.requires_grad
     if isinstance(mask, Tensor) and not learned:
         mask = mask.data
@@ -240,14 +239,44 @@ def scaled_dot_product_attention(
     return (out, weights) if return_weights else out
 
 
-def _check_mask(mask: Any, shape: tuple[int, ...], caller: str) -> Any:
+def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:
+    """Return the leading axes of the result, after checking that queries, keys and values fit."""
+    if any(x.dtype.kind != "f" for x in (q, k, v)):
+        raise TypeError(
+            f"{caller}: q, k and v must be floats, not {q.dtype}, {k.dtype}, {v.dtype}; use .astype(np.float32)"
+        )
+    if min(q.ndim, k.ndim, v.ndim) < 2:
+        why = "each must have two axes or more"
+    elif q.shape[-1] != k.shape[-1]:
+        why = f"d_k is {q.shape[-1]} in q and {k.shape[-1]} in k"
+    elif k.shape[-2] != v.shape[-2]:
+        why = f"there are {k.shape[-2]} keys and {v.shape[-2]} values"
+    else:
+        try:
+            return np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        except ValueError:
+            why = "the leading axes (batch, heads) do not broadcast; each must be the same or 1"
+    raise ValueError(
+        f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit: {why}. "
+        "Expected (…, T, d_k), (…, S, d_k), (…, S, d_v)"
+    )
+
+
+def check_mask(mask: Any, shape: tuple[int, ...], caller: str) -> Any:
+    """Return a mask of bools or floats with two axes or more, after checking that it broadcasts to the scores."""
+    mask = given(mask, "mask", caller)
     if mask.dtype.kind not in "bf":
         raise TypeError(
             f"{caller}: mask must be bool (True = attend) or float (added to the scores), "
-            f"not {mask.dtype}; use .astype(bool)"
+            f"not {mask.dtype}; use np.asarray(mask, bool)"
         )
-    mask = mask.reshape((1,) * (2 - mask.ndim) + mask.shape) if mask.ndim < 2 else mask
-    fits = mask.ndim <= len(shape) and all(a in (1, b) for a, b in zip(mask.shape[::-1], shape[::-1], strict=False))
-    if not fits:
-        raise ValueError(f"{caller}: mask of shape {mask.shape} does not broadcast to the scores {shape}")
-    return mask
+    found = mask.shape
+    if len(found) > len(shape) or any(a not in (1, b) for a, b in zip(found[::-1], shape[::-1], strict=False)):
+        batch, axes = shape[0], ["None"] * (len(shape) - 2)
+        fix = ""
+        if found == (batch, shape[-1]):
+            fix = f"; a padding mask (batch, S) goes as mask[{', '.join([':', *axes, ':'])}]"
+        elif len(shape) == 4 and found == (batch, *shape[-2:]):
+            fix = "; a mask (batch, T, S) goes as mask[:, None]"
+        raise ValueError(f"{caller}: mask of shape {found} does not broadcast to the scores {shape}{fix}")
+    return mask.reshape((1,) * (2 - mask.ndim) + found) if mask.ndim < 2 else mask

@@ -9,6 +9,7 @@ import numpy as np
 from ..op import Op
 from ..tensor import FUNCTIONS, Array, Tensor, as_array, attach
 from .arguments import normalize_axis, operand
+from .options import count
 from .sample import call
 from .shape import broadcast_to
 
@@ -70,10 +71,14 @@ def _plain(part: Any) -> Any:
     """Copy what is not a plain integer, slice, None or ... to an array, and refuse floats."""
     if part is None or part is ... or isinstance(part, (int, np.integer, slice)):
         return part
-    part = np.array(part, dtype=int if isinstance(part, (list, tuple)) and not part else None)
-    if part.dtype.kind not in "iub":
-        raise TypeError(f"an index is made of integers or bools, not {part.dtype}; use .astype(int)")
-    return part
+    try:
+        array = np.array(part, dtype=int if isinstance(part, (list, tuple)) and not part else None)
+    except ValueError:  # lists of different lengths
+        raise ValueError(f"getitem: the index {part!r:.60} is no array, for its rows differ in length") from None
+    if array.dtype.kind not in "iub":
+        hint = "; use .astype(int)" if array.dtype.kind == "f" else ""
+        raise TypeError(f"getitem: an index is made of integers or bools, not {part!r:.60} ({array.dtype}){hint}")
+    return array
 
 
 def _along(indices: Array, axis: int) -> tuple[Any, ...]:
@@ -94,10 +99,12 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     """
     x, indices = operand(x), as_array(indices)
     (axis,) = normalize_axis((axis,), x.ndim, "take_along_axis")
-    if indices.dtype.kind not in "iu" or indices.ndim != x.ndim:
-        raise TypeError(
-            f"take_along_axis: indices must be integers with {x.ndim} axes, as x has; "
-            f"got {indices.dtype} of shape {indices.shape}"
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"take_along_axis: indices must be integers, not {indices.dtype}; use .astype(int)")
+    if indices.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_axis: indices of shape {indices.shape} need as many axes as x, of shape {x.shape}; "
+            "to take one element of each row, use indices[:, None]"
         )
     beside = [1 if i == axis else n for i, n in enumerate(x.shape)]
     try:
@@ -108,7 +115,12 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
             f"take_along_axis: indices of shape {indices.shape} do not fit x of shape {x.shape}; "
             f"all axes but {axis} must be equal or 1"
         ) from None
-    return _getitem(x, index=_along(np.broadcast_to(indices, shape), axis))
+    try:
+        return _getitem(x, index=_along(np.broadcast_to(indices, shape), axis))
+    except IndexError:
+        n = x.shape[axis]
+        wrong = indices[(indices < -n) | (indices >= n)].flat[0]
+        raise IndexError(f"take_along_axis: index {wrong} is out of range for axis {axis} of length {n}") from None
 
 
 def _sum_rows(g: Array, indices: Array, n: int) -> Array:
@@ -154,7 +166,9 @@ def embedding(indices: Any, weight: Any) -> Any:
     """
     indices, weight = as_array(indices), operand(weight)
     if indices.dtype.kind not in "iu":
-        raise TypeError(f"embedding: indices must be integers, not {indices.dtype}; F.embedding(indices, weight)")
+        raise TypeError(
+            f"embedding: indices must be integers, not {indices.dtype}; they come first: F.embedding(indices, weight)"
+        )
     if weight.ndim != 2:
         raise ValueError(f"embedding: weight must be (V, d), not of shape {weight.shape}")
     n = weight.shape[0]
@@ -178,6 +192,7 @@ def one_hot(indices: Any, num_classes: int, *, dtype: Any = None) -> Tensor:
     indices = as_array(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: indices must be integers, not {indices.dtype}")
+    count(num_classes, "num_classes", "one_hot")
     if indices.size and (indices.min() < 0 or indices.max() >= num_classes):
         raise IndexError(f"one_hot: class {_first_bad(indices, num_classes)} is not in 0 … {num_classes - 1}")
     return Tensor(np.equal(indices[..., None], np.arange(num_classes)).astype(dtype or np.float32))

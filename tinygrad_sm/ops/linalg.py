@@ -9,7 +9,9 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, attach
-from .arguments import count_rows, operand
+from .arguments import count_rows, normalize_axis, operand, single
+from .kinks import kept
+from .reduction import AXES, broadcastable
 from .sample import call
 
 
@@ -36,9 +38,31 @@ def _matmul_right(g: Any, y: Any, a: Any, b: Any) -> Any:
     return a.swapaxes(-1, -2) @ g
 
 
+def _matmul(a: Any, b: Any) -> Any:
+    try:
+        return np.matmul(a, b)
+    except ValueError:
+        raise ValueError(_misfit(np.shape(a), np.shape(b))) from None
+
+
+def _misfit(left: tuple[int, ...], right: tuple[int, ...]) -> str:
+    """Say why two shapes have no matrix product."""
+    if not left or not right:
+        return "a scalar has no matrix product; use *"
+    inner = right[-2] if len(right) > 1 else right[0]
+    if left[-1] != inner:
+        axis = "second to last" if len(right) > 1 else "only"
+        return (
+            f"the shapes {left} and {right} do not fit: the last axis of the first has length {left[-1]}, "
+            f"and the {axis} axis of the second {inner}"
+        )
+    return f"the axes before the last two, {left[:-2]} of {left} and {right[:-2]} of {right}, do not broadcast"
+
+
 matmul = Op(
-    np.matmul,
+    _matmul,
     (_matmul_left, _matmul_right),
+    name="matmul",
     formula="A·B",
     gradient="g·Bᵀ, Aᵀ·g",
     latex=(r"A B", r"\bar A = g B^\top,\; \bar B = A^\top g"),
@@ -131,7 +155,28 @@ def einsum(subscripts: str, *operands: Any) -> Any:
     >>> sm.einsum("ij,jk->ik", a, b).shape
     (2, 4)
     """
-    return _einsum(*operands, spec=_explicit(subscripts, [np.ndim(x) for x in operands]))
+    if not isinstance(subscripts, str):
+        raise TypeError(f"einsum: first come the subscripts, a string such as 'ij,jk->ik'; got {subscripts!r:.60}")
+    spec = _explicit(subscripts, [np.ndim(x) for x in operands])
+    try:
+        return _einsum(*operands, spec=spec)
+    except ValueError:
+        _check_lengths(subscripts, spec, [np.shape(x) for x in operands])
+        raise
+
+
+def _check_lengths(subscripts: str, spec: str, shapes: list[Any]) -> None:
+    """Refuse an index that stands for axes of different lengths."""
+    lengths: dict[str, set[int]] = {}
+    for term, shape in zip(spec.partition("->")[0].split(","), shapes, strict=True):
+        for letter, n in zip(term, shape, strict=True):
+            lengths.setdefault(letter, set()).add(n)
+    for letter, found in lengths.items():
+        if len(found) > 1:
+            given = ", ".join(map(str, shapes))
+            raise ValueError(
+                f"einsum: in {subscripts!r} the index {letter} has lengths {sorted(found)}; shapes {given}"
+            )
 
 
 def _explicit(subscripts: str, ndims: list[int]) -> str:
@@ -154,5 +199,49 @@ def _explicit(subscripts: str, ndims: list[int]) -> str:
     return f"{','.join(terms)}->{output.replace('...', hidden)}"
 
 
+def _norm_rule(g: Any, y: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    some = np.not_equal(y, 0)  # at 0 there is a cone: its gradient is 0, the middle of all slopes
+    return broadcastable(kept(g / np.where(some, y, 1), some), x.shape, axis) * x
+
+
+_norm = Op(
+    lambda x, axis=None, keepdims=False: np.sqrt(np.sum(np.square(single(x)), axis=axis, keepdims=keepdims)).astype(
+        x.dtype, copy=False
+    ),
+    (_norm_rule,),
+    name="norm",
+    formula="√Σ x²",
+    gradient="g·x/y (0 at 0)",
+    latex=(r"\sqrt{\textstyle\sum_i x_i^2}", r"g\,x / y"),
+    samples=AXES[:5],
+)
+
+
+def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
+    """Return the Euclidean length √Σ x² over the axes (all by default), as `np.linalg.norm` does; its gradient is x/y.
+
+    At 0, where it has a kink, the gradient is 0. `sqrt((x * x).sum())` would have NaN there.
+
+    Raises
+    ------
+    ValueError
+        If `ord` asks for another norm than this one.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> x = sm.Tensor([3.0, 4.0], requires_grad=True)
+    >>> np.linalg.norm(x).backward()
+    >>> x.grad
+    Tensor([0.6, 0.8])
+    """
+    x = operand(x)
+    axes = normalize_axis(axis, x.ndim, "norm")
+    if ord is not None and (ord, len(axes)) not in ((2, 1), ("fro", 2)):
+        raise ValueError(f"norm: only the Euclidean norm (ord=None) has a gradient here, not ord={ord!r}")
+    return _norm(x, axis=axes, keepdims=keepdims)
+
+
+FUNCTIONS[np.linalg.norm] = norm
 FUNCTIONS[np.einsum] = einsum
 attach(__matmul__=lambda a, b: matmul(a, b), __rmatmul__=lambda a, b: matmul(b, a))

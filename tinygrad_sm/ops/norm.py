@@ -8,8 +8,9 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array
-from .arguments import operand, single
+from .arguments import floats, operand, single
 from .linalg import rows
+from .options import count, within
 from .sample import call
 
 
@@ -92,10 +93,18 @@ _rms_norm = Op(
 )
 
 
+def normalized(normalized_shape: Any, caller: str) -> tuple[int, ...]:
+    """Return the lengths of the last axes, of which there may be one, as a tuple."""
+    lengths = tuple(normalized_shape) if np.iterable(normalized_shape) else (normalized_shape,)
+    for n in lengths:
+        count(n, "normalized_shape", caller)
+    return tuple(int(n) for n in lengths)
+
+
 def _flattened(x: Any, normalized_shape: Any, weight: Any, bias: Any, caller: str) -> tuple[Any, Any, Any]:
     """Check that `normalized_shape` ends the shape of x, and make one axis of it."""
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-    x, weight, bias = operand(x), *(p if p is None else operand(p) for p in (weight, bias))
+    shape = normalized(normalized_shape, caller)
+    x, weight, bias = floats(operand(x), caller), *(p if p is None else operand(p) for p in (weight, bias))
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"{caller}: normalized_shape {shape} is not how the shape of x {x.shape} ends")
     for name, p in (("weight", weight), ("bias", bias)):
@@ -114,6 +123,7 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
     >>> sm.functional.layer_norm(sm.Tensor([1.0, 2.0, 3.0]), 3).data.round(3)
     array([-1.225,  0.   ,  1.225], dtype=float32)
     """
+    within(eps, 0, np.inf, "eps", "layer_norm")
     flat, weight, bias = _flattened(x, normalized_shape, weight, bias, "layer_norm")
     y = _layer_norm(flat, weight, bias, eps=eps)
     return y if y.shape == np.shape(x) else y.reshape(np.shape(x))
@@ -126,6 +136,7 @@ def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-
     >>> sm.functional.rms_norm(sm.Tensor([3.0, 4.0]), 2).data.round(3)
     array([0.849, 1.131], dtype=float32)
     """
+    within(eps, 0, np.inf, "eps", "rms_norm")
     flat, weight, _ = _flattened(x, normalized_shape, weight, None, "rms_norm")
     y = _rms_norm(flat, weight, eps=eps)
     return y if y.shape == np.shape(x) else y.reshape(np.shape(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
 from .arguments import normalize_axis, operand, single
+from .kinks import kept
+from .options import refuse
 from .sample import call
 
 Axis = Any  # None (all axes), an int, or a tuple of ints
@@ -18,14 +21,14 @@ AXES = (
 )  # fmt: skip
 
 
-def _kept(y: Any, shape: tuple[int, ...], axis: Axis) -> Any:
+def broadcastable(y: Any, shape: tuple[int, ...], axis: Axis) -> Any:
     """Give a reduced array its lost axes back, with length 1, so that it broadcasts against the input."""
     axes = normalize_axis(axis, len(shape), "reduction")
     return y.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
 def _spread(g: Any, x: Any, axis: Axis) -> Any:
-    return np.broadcast_to(_kept(g, x.shape, axis), x.shape)
+    return np.broadcast_to(broadcastable(g, x.shape, axis), x.shape)
 
 
 def _count(x: Any, axis: Axis) -> int:
@@ -33,8 +36,37 @@ def _count(x: Any, axis: Axis) -> int:
     return int(np.prod([x.shape[i] for i in axes], dtype=int))
 
 
+def _sum(x: Any, axis: Axis, keepdims: bool) -> Any:
+    y = np.sum(single(x), axis=axis, keepdims=keepdims)
+    return y.astype(x.dtype, copy=False) if x.dtype.kind == "f" else y  # counts of bools and int8 want more room
+
+
+def _reduction(name: str, f: Any, *own: str) -> Any:
+    """Return the forward pass of a reduction, with options of its `own`; it says what it does not take."""
+
+    def forward(x: Any, axis: Axis = None, keepdims: bool = False, **options: Any) -> Any:
+        if options and (other := {k: v for k, v in options.items() if k not in own}):
+            refuse(other, ("x", "axis", *own, "keepdims"), name)
+        try:
+            return f(operand(x), axis=axis, keepdims=keepdims, **options)
+        except TypeError:
+            if isinstance(axis, np.ndarray):
+                two = (
+                    f"; of two arrays, sm.{name}imum(a, b) takes the {name} of each pair"
+                    if name in ("max", "min")
+                    else ""
+                )
+                raise TypeError(f"axis must be an int, a tuple of ints or None, not an array{two}") from None
+            normalize_axis(axis, np.ndim(x), name)
+            if not isinstance(keepdims, (bool, np.bool_)):
+                raise TypeError(f"keepdims must be True or False, not {keepdims!r}") from None
+            raise
+
+    return forward
+
+
 sum = Op(
-    lambda x, axis=None, keepdims=False: np.sum(single(x), axis=axis, keepdims=keepdims).astype(x.dtype, copy=False),
+    _reduction("sum", _sum),
     (lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis),),
     name="sum",
     formula="Σ x",
@@ -43,7 +75,7 @@ sum = Op(
     samples=AXES,
 )
 mean = Op(
-    lambda x, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
+    _reduction("mean", np.mean),
     (lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis) / _count(x, axis),),
     name="mean",
     formula="Σ x / n",
@@ -57,11 +89,24 @@ def _centred(x: Any, axis: Axis) -> Any:
     return x - np.mean(x, axis=axis, keepdims=True)
 
 
+def _freedom(x: Any, axis: Axis, ddof: float) -> float:
+    """Return n − ddof, the divisor of a variance; NaN, as the variance is, if too few numbers are there."""
+    n = _count(x, axis) - ddof
+    return n if n > 0 else np.nan
+
+
+def _std_rule(g: Any, y: Any, x: Any, axis: Axis = None, keepdims: bool = False, ddof: float = 0) -> Any:
+    # Centred twice: of equal numbers the first mean may be off by a rounding, which dividing by y would blow up.
+    slope = _centred(_centred(x, axis), axis) * (1 / _freedom(x, axis, ddof))
+    some = np.not_equal(y, 0)  # of equal numbers, y is 0 and has a kink: the gradient is 0, the middle of all slopes
+    return broadcastable(kept(g / np.where(some, y, 1), some), x.shape, axis) * slope
+
+
 var = Op(
-    lambda x, axis=None, ddof=0, keepdims=False: np.var(x, axis=axis, ddof=ddof, keepdims=keepdims),
+    _reduction("var", np.var, "ddof"),
     (
-        lambda g, y, x, axis=None, ddof=0, keepdims=False: (
-            _kept(g, x.shape, axis) * _centred(x, axis) * (2 / (_count(x, axis) - ddof))
+        lambda g, y, x, axis=None, keepdims=False, ddof=0: (
+            broadcastable(g, x.shape, axis) * _centred(x, axis) * (2 / _freedom(x, axis, ddof))
         ),
     ),
     name="var",
@@ -71,12 +116,8 @@ var = Op(
     samples=[*AXES[:5], call((2, 3), axis=1, ddof=1)],
 )
 std = Op(
-    lambda x, axis=None, ddof=0, keepdims=False: np.std(x, axis=axis, ddof=ddof, keepdims=keepdims),
-    (
-        lambda g, y, x, axis=None, ddof=0, keepdims=False: (
-            _kept(g / y, x.shape, axis) * _centred(x, axis) * (1 / (_count(x, axis) - ddof))
-        ),
-    ),
+    _reduction("std", np.std, "ddof"),
+    (_std_rule,),
     name="std",
     formula="√var(x)",
     gradient="g·(x − mean)/((n − ddof)·y)",
@@ -86,12 +127,13 @@ std = Op(
 
 
 def _share_of_ties(g: Any, y: Any, x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
-    ties = np.equal(x, _kept(y, x.shape, axis)).astype(g.dtype)
-    return _kept(g, x.shape, axis) * (ties / ties.sum(axis=axis, keepdims=True))
+    ties = np.equal(x, broadcastable(y, x.shape, axis))
+    share = broadcastable(g, x.shape, axis) / np.maximum(np.sum(ties, axis=axis, keepdims=True), 1).astype(g.dtype)
+    return kept(share, ties)
 
 
 max = Op(
-    lambda x, axis=None, keepdims=False: np.max(x, axis=axis, keepdims=keepdims),
+    _reduction("max", np.max),
     (_share_of_ties,),
     name="max",
     formula="max x",
@@ -100,7 +142,7 @@ max = Op(
     samples=AXES,
 )
 min = Op(
-    lambda x, axis=None, keepdims=False: np.min(x, axis=axis, keepdims=keepdims),
+    _reduction("min", np.min),
     (_share_of_ties,),
     name="min",
     formula="min x",
@@ -112,7 +154,7 @@ min = Op(
 
 def _prod_rule(g: Any, y: Any, x: Any, axis: Axis = None, keepdims: bool = False) -> Any:
     if np.all(x.data if isinstance(x, Tensor) else x):
-        return _kept(g * y, x.shape, axis) / x
+        return broadcastable(g * y, x.shape, axis) / x
     # A zero hides the product of the others, so multiply them out: row i of an n × n array leaves out xᵢ.
     axes = normalize_axis(axis, x.ndim, "prod")
     last = tuple(range(x.ndim - len(axes), x.ndim))
@@ -121,11 +163,11 @@ def _prod_rule(g: Any, y: Any, x: Any, axis: Axis = None, keepdims: bool = False
     n = flat.shape[-1]
     square = np.broadcast_to(flat, (*flat.shape[:-2], n, n))
     others = prod(np.where(np.eye(n, dtype=bool), np.ones((), x.dtype), square), axis=-1)
-    return _kept(g, x.shape, axis) * np.moveaxis(others.reshape(moved.shape), last, axes)
+    return broadcastable(g, x.shape, axis) * np.moveaxis(others.reshape(moved.shape), last, axes)
 
 
 prod = Op(
-    lambda x, axis=None, keepdims=False: np.prod(x, axis=axis, keepdims=keepdims),
+    _reduction("prod", np.prod),
     (_prod_rule,),
     name="prod",
     formula="Π x",
@@ -135,7 +177,7 @@ prod = Op(
     domain=(0.5, 2.0),
 )
 _cumsum = Op(
-    lambda x, axis: np.cumsum(x, axis=axis),
+    lambda x, axis: np.cumsum(x, axis=operator.index(axis)),
     (lambda g, y, x, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis),),
     name="cumsum",
     formula="yᵢ = x₁ + … + xᵢ",
@@ -145,23 +187,17 @@ _cumsum = Op(
 )
 
 
-def cumsum(x: Any, axis: int | None = None) -> Any:
+def cumsum(x: Any, axis: int | None = None, **other: Any) -> Any:
     """Return the sums of the elements so far along an axis, or over all elements in order (None)."""
+    refuse(other, cumsum, "cumsum")
     x = operand(x)
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=axis)
-
-
-def _refuse(other: dict[str, Any], op: Op) -> None:
-    """Say what a reduction does not take, such as PyTorch's `dim` or NumPy's `dtype`."""
-    if other:
-        raise TypeError(f"{op.name} takes axis (which PyTorch calls dim) and keepdims, not {', '.join(other)}")
 
 
 for _op in (sum, mean, max, min, prod):
 
     def _reduce(x: Any, axis: Axis = None, keepdims: bool = False, *, op: Op = _op, **other: Any) -> Any:
-        _refuse(other, op)
-        return op(x, axis=axis, keepdims=keepdims)
+        return op(x, axis=axis, keepdims=keepdims, **other)
 
     attach(**{_op.name: _reduce})
     FUNCTIONS[getattr(np, _op.name)] = _reduce
@@ -171,8 +207,7 @@ for _op in (var, std):
     def _spreading(
         x: Any, axis: Axis = None, *, ddof: int = 0, keepdims: bool = False, op: Op = _op, **other: Any
     ) -> Any:
-        _refuse(other, op)
-        return op(x, axis=axis, ddof=ddof, keepdims=keepdims)
+        return op(x, axis=axis, ddof=ddof, keepdims=keepdims, **other)
 
     attach(**{_op.name: _spreading})
     FUNCTIONS[getattr(np, _op.name)] = _spreading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
 from .arguments import normalize_axis, operand
+from .options import count, refuse
 from .sample import call
 
 _reshape = Op(
@@ -49,8 +51,16 @@ _flip = Op(
     latex=(r"y_i = x_{n-i}", r"g_{n-i}"),
     samples=[call((2, 3), axis=1), call((2, 3), axis=(0, 1))],
 )
+
+
+def _matrix(x: Any, caller: str) -> Any:
+    if np.ndim(x) < 2:
+        raise ValueError(f"{caller} takes a matrix, or matrices along the last two axes, not shape {np.shape(x)}")
+    return x
+
+
 _tril = Op(
-    lambda x, k=0: np.tril(x, k),
+    lambda x, k=0: np.tril(_matrix(x, "tril"), operator.index(k)),
     (lambda g, y, x, k=0: np.tril(g, k),),
     name="tril",
     formula="lower triangle of x",
@@ -59,7 +69,7 @@ _tril = Op(
     samples=[call((3, 3)), call((2, 3, 4), k=1)],
 )
 _triu = Op(
-    lambda x, k=0: np.triu(x, k),
+    lambda x, k=0: np.triu(_matrix(x, "triu"), operator.index(k)),
     (lambda g, y, x, k=0: np.triu(g, k),),
     name="triu",
     formula="upper triangle of x",
@@ -161,14 +171,17 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 def expand_dims(x: Any, axis: Any) -> Any:
     """Insert an axis of length 1 at each position of `axis`."""
     x = operand(x)
+    if axis is None:
+        raise TypeError("expand_dims: axis must be an int or a tuple of ints, not None")
     count = len(axis) if isinstance(axis, tuple) else 1
     axes = normalize_axis(axis, x.ndim + count, "expand_dims")
     lengths = iter(x.shape)
     return _reshape(x, shape=tuple(1 if i in axes else next(lengths) for i in range(x.ndim + count)))
 
 
-def squeeze(x: Any, axis: Any = None) -> Any:
+def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:
     """Remove axes of length 1: all, or those named."""
+    refuse(other, squeeze, "squeeze")
     x = operand(x)
     if axis is None:
         axes = tuple(i for i, n in enumerate(x.shape) if n == 1)
@@ -181,7 +194,14 @@ def squeeze(x: Any, axis: Any = None) -> Any:
 
 def broadcast_to(x: Any, shape: Any) -> Any:
     """Stretch axes of length 1, and add axes in front, to reach `shape`."""
-    return _broadcast_to(x, shape=shape)
+    x = operand(x)
+    try:
+        return _broadcast_to(x, shape=shape)
+    except ValueError:
+        raise ValueError(
+            f"broadcast_to: shape {x.shape} does not stretch to {shape}; from the right, each of its lengths must be "
+            "1 or the same"
+        ) from None
 
 
 def flip(x: Any, axis: Any = None) -> Any:
@@ -215,41 +235,66 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: floa
         widths = np.broadcast_to(pad_width, (x.ndim, 2))
     except ValueError:
         raise ValueError(f"pad: pad_width {pad_width} is not (before, after) for each of {x.ndim} axes") from None
+    if widths.dtype.kind not in "iu":
+        raise TypeError(f"pad: pad_width must be made of integers, not {pad_width!r:.60}")
+    if np.any(widths < 0):
+        raise ValueError(f"pad: pad_width must be 0 or more, not {pad_width}; to cut a border off, use x[1:-1]")
     return _pad(x, widths=tuple((int(a), int(b)) for a, b in widths), value=constant_values)
 
 
-def concatenate(tensors: Sequence[Any], axis: int | None = 0) -> Any:
+def concatenate(tensors: Sequence[Any], axis: int | None = 0, **other: Any) -> Any:
     """Join tensors along an axis that they have; with None, all their elements along one axis.
 
     >>> import tinygrad_sm as sm
     >>> sm.concatenate([sm.Tensor([1.0]), sm.Tensor([2.0, 3.0])])
     Tensor([1., 2., 3.])
     """
-    if not len(tensors):
-        raise ValueError("concatenate: needs at least one tensor")
+    _check_sequence(tensors, axis, other, "concatenate")
     if axis is None:
         tensors, axis = [ravel(operand(t)) for t in tensors], 0
-    return _concatenate(*tensors, axis=axis)
+    try:
+        return _concatenate(*tensors, axis=axis)
+    except ValueError:
+        shapes = [np.shape(t) for t in tensors]
+        if () in shapes:
+            raise ValueError("concatenate: a scalar has no axis to join along; use stack") from None
+        raise ValueError(
+            f"concatenate: all lengths but that of axis {axis} must be equal; the shapes are {shapes}"
+        ) from None
 
 
-def stack(tensors: Sequence[Any], axis: int = 0) -> Any:
+def _check_sequence(tensors: Any, axis: Any, other: dict[str, Any], caller: str) -> None:
+    refuse(other, ("tensors", "axis"), caller)
+    if isinstance(axis, (Tensor, np.ndarray)) or not hasattr(tensors, "__len__") or isinstance(tensors, (str, dict)):
+        raise TypeError(f"{caller}: the tensors come in one list, as in {caller}([a, b], axis=0)")
+    if not len(tensors):
+        raise ValueError(f"{caller}: needs at least one tensor")
+
+
+def stack(tensors: Sequence[Any], axis: int = 0, **other: Any) -> Any:
     """Join tensors of one shape along a new axis."""
-    tensors = list(tensors)
+    _check_sequence(tensors, axis, other, "stack")
     if len({np.shape(t) for t in tensors}) > 1:
         raise ValueError(f"stack: the shapes differ: {[np.shape(t) for t in tensors]}")
+    (axis,) = normalize_axis((axis,), np.ndim(tensors[0]) + 1, "stack")
     return concatenate([expand_dims(operand(t), axis) for t in tensors], axis)
 
 
-def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+def split(x: Any, indices_or_sections: Any, axis: int = 0, **other: Any) -> list[Any]:
     """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`."""
+    refuse(other, split, "split")
     x = operand(x)
     (axis,) = normalize_axis((axis,), x.ndim, "split")
     n = x.shape[axis]
-    if isinstance(indices_or_sections, (int, np.integer)):
-        if indices_or_sections < 1 or n % indices_or_sections:
+    if not np.iterable(indices_or_sections):
+        count(indices_or_sections, "the number of parts", "split")
+        if n % indices_or_sections:
             raise ValueError(f"split: axis {axis} of length {n} does not divide into {indices_or_sections} equal parts")
         indices_or_sections = range(0, n, n // indices_or_sections)[1:] if n else []
-    cuts = [0, *(int(i) for i in indices_or_sections), n]
+    try:
+        cuts = [0, *map(operator.index, indices_or_sections), n]
+    except TypeError:
+        raise TypeError(f"split: the places to cut must be integers, not {indices_or_sections!r:.60}") from None
     before = (slice(None),) * axis
     return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(cuts)]
 

@@ -10,14 +10,18 @@ import base64
 import html
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import graphviz
+import numpy as np
 
 from ..graph import Graph, Node, rms
+from ..ops.options import count
 from ..tensor import Tensor
+from ..text import visible
 from .cards import (
     ALARM,
     EXPLODING,
@@ -81,7 +85,9 @@ class Drawing:
         except NoRenderer as error:
             beside = path.with_suffix(".dot")
             beside.write_bytes(self.dot.encode())
-            raise NoRenderer(f"{path.name} is not written, but its DOT text is, to {beside}: {error}") from None
+            raise NoRenderer(
+                f"{visible(path.name)} is not written, but its DOT text is, to {visible(beside)}: {error}"
+            ) from None
         path.write_bytes(data)
         return path
 
@@ -96,7 +102,7 @@ class Drawing:
 
 def draw(
     tensor_or_tensors: Tensor | Sequence[Tensor] | Graph,
-    *,
+    *more: Any,
     show: Sequence[str] = SHOW,
     direction: str = "TB",
     title: str | None = None,
@@ -140,7 +146,10 @@ def draw(
     >>> draw(x.exp().sum()).alt
     'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.'
     """
-    show = (show,) if isinstance(show, str) else tuple(show)
+    _check_ends(tensor_or_tensors, more)
+    count(max_nodes, "max_nodes", "draw")
+    if isinstance(show, str) or not isinstance(show, Iterable):
+        show = (show,)
     if unknown := [s for s in show if s not in SHOW]:
         raise ValueError(f"draw: show takes {', '.join(map(repr, SHOW))}; got {unknown[0]!r}")
     if direction not in DIRECTIONS:
@@ -153,6 +162,25 @@ def draw(
         )
     found = states(graph)
     return Drawing(_source(graph, found, show, direction, title), _in_words(graph, found))
+
+
+def _check_ends(ends: Any, more: tuple[Any, ...]) -> None:
+    """Say what to draw instead of a model, an array or a second tensor."""
+    if more:
+        if isinstance(more[0], (str, os.PathLike)):
+            raise TypeError(f"draw takes no file name; save the picture: draw(t).save({str(more[0])!r})")
+        raise TypeError(
+            "draw takes one tensor, or several in a tuple: draw((a, b)); its options have names: show=, title="
+        )
+    for end in ends if isinstance(ends, (tuple, list)) else (ends,):
+        if isinstance(end, np.ndarray):
+            raise TypeError("draw: an array does not know what made it; draw the Tensor that an op on Tensors returned")
+        if hasattr(end, "parameters"):
+            raise TypeError(f"draw: a {type(end).__name__} is drawn by what it returns: draw(model(x))")
+        if not isinstance(end, (Tensor, Graph)):
+            raise TypeError(f"draw takes a Tensor, a tuple of Tensors or a Graph, not a {type(end).__name__}")
+    if isinstance(ends, (tuple, list)) and not ends:
+        raise ValueError("draw: the sequence holds no tensor")
 
 
 def _source(graph: Graph, found: dict[str, State], show: Sequence[str], direction: str, title: str | None) -> str:
