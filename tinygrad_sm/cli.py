@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
+import runpy
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from . import __version__, training
+from . import __version__, ops, training
+from .op import REGISTRY, Op
+from .runs import read_config
+from .text import visible
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))  # it repeats what was typed, or what a script passed on
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tinygrad-sm", description="A small autograd engine on NumPy, with softmax at its centre."
-    )
+    parser = _Parser(prog="tinygrad-sm", description="A small autograd engine on NumPy, with softmax at its centre.")
     parser.add_argument("--version", action="version", version=f"tinygrad_sm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     train = commands.add_parser(
@@ -48,6 +55,18 @@ def _parser() -> argparse.ArgumentParser:
     ):
         shape.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=text)
     train.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept")
+    checks = commands.add_parser(
+        "check",
+        help="check the gradients of the registered ops, one's own among them",
+        description="Compare every gradient of every op with differences, raw rules with recorded ones, fused ops with "
+        "their definitions (sm.ops.check). The exit status is 1 if an op fails.",
+    )
+    checks.add_argument(
+        "what", nargs="*", metavar="OP | FILE.py",
+        help="the name of an op, or a file to run, whose ops are checked (default: all ops of the library)",
+    )  # fmt: skip
+    checks.add_argument("--order", type=int, default=2, metavar="N", help="up to which derivative (default: 2)")
+    checks.add_argument("--seed", type=int, default=0, metavar="N", help="of the arguments (default: 0)")
     return parser
 
 
@@ -58,7 +77,7 @@ def _said(args: argparse.Namespace) -> dict[str, Any]:
 
 def _check_same(said: dict[str, Any], config: Path) -> None:
     """Refuse options that differ from those of the run to resume, which go on to hold."""
-    began = json.loads(config.read_text()) if config.exists() else said
+    began = read_config(config, training.DEFAULT) if config.exists() else said
     differ = [f"{k} was {began[k]}" for k, v in said.items() if began[k] != v and (k, v) != ("scaled", True)]
     if differ:
         raise ValueError(f"--resume goes on with the options that the run began with: {', '.join(differ)}")
@@ -82,26 +101,60 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     return options | said
 
 
+def _ops_of(path: Path) -> list[Op]:
+    """Run a file and return the ops that it registered. What it guards with `__name__ == "__main__"` is left out."""
+    before = dict(REGISTRY)
+    sys.path.insert(0, str(path.resolve().parent))  # where it finds the modules beside it
+    try:
+        runpy.run_path(str(path), run_name=path.stem)
+    except (Exception, SystemExit) as error:
+        if not isinstance(error, SystemExit) or error.code:
+            lines = [step.lineno for step in traceback.extract_tb(error.__traceback__) if step.filename == str(path)]
+            at = f", line {lines[-1]}" if lines else ""
+            raise ValueError(f"{path}{at}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    new = [op for name, op in REGISTRY.items() if op is not before.get(name)]
+    if not new:
+        raise ValueError(f"{path} registers no op: sm.Op(forward, rules, name=...) does")
+    return new
+
+
+def _check(args: argparse.Namespace) -> int:
+    """Print the table of checked ops; return 1 if one failed."""
+    chosen: list[Any] = []
+    for what in args.what:
+        chosen += _ops_of(Path(what)) if what.endswith(".py") else [what]
+    report = ops.check(chosen or None, order=args.order, seed=args.seed)
+    print(report)
+    return 0 if report else 1
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
-    if args.name is not None and (Path(args.name).name != args.name or args.name == ".."):
-        print(f"tinygrad-sm: --name is the name of a folder in {args.runs}, not a path: {args.name}", file=sys.stderr)
-        return 2
-    name = args.name or ("compare" if args.compare else "long" if args.long else "demo")
     try:
-        job = training.compare if args.compare else training.train
-        if args.resume:
-            _check_same(_said(args), args.runs / name / ("scaled" if args.compare else "") / "config.json")
-        job(args.runs / name, _options(args), resume=args.resume)
+        return _check(args) if args.command == "check" else _train(args)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError, ImportError) as error:
-        print(f"tinygrad-sm: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        print("tinygrad-sm:", visible(str(error) or type(error).__name__, keep="\n"), file=sys.stderr)
         return 2
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train as the options say."""
+    if args.name is not None and (Path(args.name).name != args.name or args.name == ".."):
+        print(f"tinygrad-sm: --name is the name of a folder in {args.runs}, not a path: {args.name!r}", file=sys.stderr)
+        return 2
+    name = args.name or ("compare" if args.compare else "long" if args.long else "demo")
+    job = training.compare if args.compare else training.train
+    if args.resume:
+        _check_same(_said(args), args.runs / name / ("scaled" if args.compare else "") / "config.json")
+    job(args.runs / name, _options(args), resume=args.resume)
     return 0
 
 
