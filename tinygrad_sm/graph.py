@@ -18,6 +18,7 @@ import numpy as np
 from .autograd import start, sweep
 from .op import Op
 from .tensor import Array, Tensor
+from .text import visible
 
 Role = Literal["input", "parameter", "constant", "op", "loss"]
 
@@ -125,7 +126,8 @@ class Graph:
         return iter(self.nodes)
 
     def __repr__(self) -> str:
-        ends = ", ".join(str(root.name or root.label) for root in self.roots[:3]) + ", …" * (len(self.roots) > 3)
+        names = [visible(root.name or root.label, limit=60) for root in self.roots[:3]]
+        ends = ", ".join(names) + ", …" * (len(self.roots) > 3)
         return f"<Graph of {ends}: {len(self.nodes)} nodes, {len(self.edges)} edges>"
 
     def __getitem__(self, id: str) -> Node:

@@ -1,31 +1,35 @@
 """Save and load: named arrays in a file, as .npz or .safetensors.
 
 Neither format can carry code: nothing is pickled when it is written or unpickled when it is read, so a file
-from a stranger can be refused but cannot run anything.
+from a stranger can be refused but cannot run anything. Nor can it fill the memory: see `load`.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import secrets
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from .tensor import Array, Tensor
+from . import npz
+from .atomic import replacing
+from .npz import State, TooLargeError
+from .tensor import Tensor
+from .text import visible
 
-State = dict[str, Array]
+LIMIT, RATIO = 128 * 2**20, 20  # bytes that any file may unpack to, and how many times its own size
+LISTED = 20  # names in an error
 
 
 def save(path: str | os.PathLike[str], module_or_dict: Any) -> None:
     """Write the state of a module or optimiser, or a dict of arrays, to a .npz or .safetensors file.
 
     The file is written under another name beside `path`, synced to the disk and renamed, so that `path` is
-    always a whole file: the new one or, if saving fails or is interrupted, the old one. Equal arrays give
-    equal bytes.
+    always a whole file: the new one or, if saving fails or the process is killed, the old one. Equal arrays
+    give equal bytes.
 
     Parameters
     ----------
@@ -38,7 +42,7 @@ def save(path: str | os.PathLike[str], module_or_dict: Any) -> None:
     Raises
     ------
     ValueError
-        For another suffix, or a name that the format cannot hold.
+        For another suffix, a name that the format cannot hold, or a `path` that is a folder or a device.
     TypeError
         For names that are not strings, values that are not numbers, and dtypes such as object.
     FileNotFoundError
@@ -58,30 +62,28 @@ def save(path: str | os.PathLike[str], module_or_dict: Any) -> None:
     """
     write, _ = _format(path, "save")
     state = _as_state(module_or_dict)
-    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"save: there is no directory {target.parent}; create it first")
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            write(file, state)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:  # Ctrl-C too
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        write(file, state)
 
 
-def load(path: str | os.PathLike[str]) -> State:
+def load(path: str | os.PathLike[str], *, max_bytes: int | None = None) -> State:
     """Read a .npz or .safetensors file: a dict of its names and arrays, with their dtypes and shapes.
 
     Give the result to `load_state_dict` of a module or an optimiser.
 
+    Parameters
+    ----------
+    path : str or path
+        A regular file; a link to one is followed.
+    max_bytes : int, optional
+        What the arrays may take together. By default 20 times the size of the file, or 128 MiB if that is more:
+        only a compressed .npz can hold more, and a hostile one a thousand times its size.
+
     Raises
     ------
     ValueError
-        For another suffix, and for a file that is damaged, cut short or holds pickled objects.
+        For another suffix, a file that is damaged, cut short, encrypted, or holds anything but numbers (pickled
+        objects, text), and one whose arrays would take more than `max_bytes`.
     OSError
         If the file cannot be opened (FileNotFoundError if it does not exist).
     ImportError
@@ -97,16 +99,47 @@ def load(path: str | os.PathLike[str]) -> State:
     {'a/b': array([0, 1, 2])}
     """
     _, read = _format(path, "load")
+    shown = visible(os.fspath(path))
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would wait for its other end
+        raise ValueError(f"load: {shown} is not a regular file; it must be one that save, or NumPy, has written")
     with open(path, "rb") as file:  # an error of the operating system names the path itself
+        size = os.fstat(file.fileno()).st_size
         try:
-            return read(file)
-        except ImportError:
+            return read(file, size, max(LIMIT, RATIO * size) if max_bytes is None else max_bytes)
+        except (ImportError, MemoryError):
             raise
+        except TooLargeError as error:
+            raise ValueError(f"load: {shown} {error}") from None
         except Exception as error:  # a damaged or hostile file can make a parser raise anything
             raise ValueError(
-                f"load: cannot read {os.fspath(path)} ({type(error).__name__}: {error}). Only numbers are read, never "
-                "pickled objects; if the file should hold numbers, it is damaged, cut short or of another format"
+                f"load: cannot read {shown} ({type(error).__name__}: {visible(error, limit=400)}). Only numbers are "
+                "read, never pickled objects; if the file should hold numbers, it is damaged, cut short or of "
+                "another format"
             ) from error
+
+
+def as_arrays(state: Any, caller: str) -> State:
+    """Return a state, as `state_dict` makes it and `sm.load` reads it, as arrays by name.
+
+    Raises
+    ------
+    TypeError
+        If it is something else, such as the path of a file or a module.
+    """
+    if not isinstance(state, Mapping):
+        hint = ""
+        if isinstance(state, (str, os.PathLike)):
+            hint = "; to read a file, pass sm.load(path)"
+        elif hasattr(state, "state_dict"):
+            hint = "; pass its .state_dict()"
+        raise TypeError(f"{caller} takes a dict of arrays by name, not a {type(state).__name__}{hint}")
+    arrays = {}
+    for name, value in state.items():
+        try:
+            arrays[name] = np.asarray(value)
+        except ValueError as error:
+            raise ValueError(f"{caller}: {name} is no array: {error}") from None
+    return arrays
 
 
 def check_names(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, Any], what: str) -> None:
@@ -122,18 +155,26 @@ def check_names(wanted: Mapping[str, tuple[int, ...]], given: Mapping[str, Any],
       wrong shape: weight: expected (3, 4), file has (4, 4)
     """
     shapes = {name: np.shape(value) for name, value in given.items()}
-    missing = [name for name in wanted if name not in shapes]
-    unexpected = [str(name) for name in shapes if name not in wanted]
+    missing = [_shown(name) for name in wanted if name not in shapes]
+    unexpected = [_shown(name) for name in shapes if name not in wanted]
     wrong = [
-        f"{name}: expected {tuple(shape)}, file has {shapes[name]}"
+        f"{_shown(name)}: expected {tuple(shape)}, file has {shapes[name]}"
         for name, shape in wanted.items()
         if name in shapes and shapes[name] != tuple(shape)
     ]
-    problems = [f"\n  missing: {', '.join(missing)}"] if missing else []
-    problems += [f"\n  unexpected: {', '.join(unexpected)}"] if unexpected else []
-    problems += [f"\n  wrong shape: {line}" for line in wrong]
+    problems = [f"\n  missing: {', '.join(_first(missing))}"] if missing else []
+    problems += [f"\n  unexpected: {', '.join(_first(unexpected))}"] if unexpected else []
+    problems += [f"\n  wrong shape: {line}" for line in _first(wrong)]
     if problems:
         raise ValueError(f"{what}: the names and shapes do not fit{''.join(problems)}")
+
+
+def _shown(name: Any) -> str:
+    return visible(name, limit=200)
+
+
+def _first(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= LISTED else [*lines[:LISTED], f"... and {len(lines) - LISTED:,} more"]
 
 
 def _as_state(source: Any) -> State:
@@ -158,33 +199,6 @@ def _as_state(source: Any) -> State:
     return arrays
 
 
-def _write_npz(file: IO[bytes], state: State) -> None:
-    # np.savez takes names as keyword arguments, so that an array called "file" would collide with its own
-    # argument; and it stamps the time, so that equal arrays would give different bytes.
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in state.items():
-            info = zipfile.ZipInfo(f"{name}.npy")
-            if info.filename != f"{name}.npy":
-                raise ValueError(f"save: a .npz file cannot hold the name {name!r}; rename it or use .safetensors")
-            with archive.open(info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-def _read_npz(file: IO[bytes]) -> State:
-    # np.load would mistake the name "a.npy" for the file "a.npy", which is that of the name "a".
-    state = {}
-    with zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            name = info.filename.removesuffix(".npy")
-            if name == info.filename:
-                raise ValueError(f"{name!r} is not an array")
-            with archive.open(info) as member:
-                state[name] = np.lib.format.read_array(member, allow_pickle=False)
-                if member.read(1):  # reading to the end also checks the checksum
-                    raise ValueError(f"{name!r} is longer than its shape says")
-    return state
-
-
 SAFE_DTYPES = {"bool", *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))}
 SAFE_DTYPES |= {"float16", "float32", "float64"}
 
@@ -199,8 +213,25 @@ def _write_safetensors(file: IO[bytes], state: State) -> None:
     file.write(_safetensors().save(native))
 
 
-def _read_safetensors(file: IO[bytes]) -> State:
-    return {name: array.copy() for name, array in _safetensors().load(file.read()).items()}
+def _read_safetensors(file: IO[bytes], size: int, limit: int) -> State:
+    package, length = _safetensors(), int.from_bytes(file.read(8), "little")
+    if size > limit:
+        raise TooLargeError(f"has {size:,} bytes; to read them all the same, pass max_bytes={size}")
+    if length > size - 8 or file.read(1) != b"{":  # before the whole file is read: it may be sparse, and endless
+        raise ValueError(f"there is no header of {length:,} bytes in the {size:,} of the file")
+    file.seek(0)
+    content = file.read(size)
+    try:
+        arrays = package.load(content)
+    except KeyError as error:
+        raise ValueError(f"NumPy has no dtype {error}; convert it to F32 where the file was made") from None
+    json.loads(content[8 : 8 + length], object_pairs_hook=_refuse_repeated)  # the package takes the last one
+    return {name: a if a.flags.writeable else a.copy() for name, a in arrays.items()}
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice in the header")
 
 
 def _safetensors() -> Any:
@@ -214,16 +245,18 @@ def _safetensors() -> Any:
     return safetensors.numpy
 
 
-Format = tuple[Callable[[IO[bytes], State], None], Callable[[IO[bytes]], State]]
+Format = tuple[Callable[[IO[bytes], State], None], Callable[[IO[bytes], int, int], State]]
 FORMATS: dict[str, Format] = {
-    ".npz": (_write_npz, _read_npz),
+    ".npz": (npz.write, npz.read),
     ".safetensors": (_write_safetensors, _read_safetensors),
 }
 
 
 def _format(path: str | os.PathLike[str], caller: str) -> Format:
     """Return how to write and how to read the format that the suffix of `path` names."""
-    suffix = Path(path).suffix.lower()
+    suffix, shown = Path(path).suffix.lower(), visible(os.fspath(path))
     if suffix not in FORMATS:
-        raise ValueError(f"{caller}: the name must end in .npz or .safetensors, not {suffix!r} as in {os.fspath(path)}")
+        raise ValueError(f"{caller}: the name must end in .npz or .safetensors, not {suffix!r} as in {shown}")
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{caller}: no file can have a NUL in its name, as in {shown}")
     return FORMATS[suffix]

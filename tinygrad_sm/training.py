@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import signal
 import threading
@@ -31,7 +30,9 @@ from . import functional as F
 from .inspection.flow import attention_stats, layer_norms
 from .op import no_grad
 from .random import get_state, manual_seed, set_state
+from .runs import read_config, read_losses, read_metrics, read_text, to_json, write_json
 from .tensor import Array
+from .text import visible
 from .viz import plot
 from .viz.dot import draw
 
@@ -45,9 +46,14 @@ EVAL_WINDOWS = 64
 Say = Callable[[str], None]
 
 
+def tell(text: str) -> None:
+    """Print text, with the control characters visible that names of files and a model's text may have."""
+    print(visible(text, keep="\n\t"))
+
+
 def prepare(text: str | None, seed: int) -> dict[str, Any]:
     """Read the text, drop repeated paragraphs, hold out whole topics, and turn characters into numbers."""
-    raw = data.python_docs() if text is None else data.chunks(_read(text))
+    raw = data.python_docs() if text is None else data.chunks(read_text(text))
     unique = data.unique_paragraphs(raw)
     train, held_out = data.split_topics(unique, held_out=0.1, seed=seed)
     vocabulary = data.Vocabulary.from_text(train + held_out)
@@ -59,14 +65,6 @@ def prepare(text: str | None, seed: int) -> dict[str, Any]:
         "train": vocabulary.encode(train),
         "held_out": vocabulary.encode(held_out),
     }
-
-
-def _read(path: str) -> str:
-    """Return the text of a file in UTF-8 or, if it is not, in Latin-1, which every file is."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        return Path(path).read_text(encoding="latin-1")
 
 
 def bigram_loss(train: Array, held_out: Array, n: int) -> float:
@@ -156,17 +154,27 @@ class Run:
         io.save(folder / "state.npz", state)
 
     def load(self, folder: Path) -> None:
-        """Go on from the saved state, as if there had been no break."""
+        """Go on from the saved state, as if there had been no break; raise ValueError if it does not fit."""
         state = io.load(folder / "state.npz")
 
         def part(prefix: str) -> dict[str, Array]:
             return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
-        self.model.load_state_dict(part("model."))
-        self.optimizer.load_state_dict(part("optimizer."))
-        self.schedule.load_state_dict(part("schedule."))
-        self.step, self.losses = int(state["step"]), [float(v) for v in state["losses"]]
-        set_state(state["random"])
+        try:
+            step, losses, random = (state[key] for key in ("step", "losses", "random"))
+            if step.shape or step.dtype.kind not in "iu" or not 0 <= step <= self.options["steps"]:
+                raise ValueError(f"step is {step}, of {self.options['steps']} steps")
+            if losses.ndim != 1 or losses.dtype.kind != "f" or random.shape != (6,) or random.dtype != np.uint64:
+                raise ValueError(f"losses are {losses.dtype}{losses.shape}, random is {random.dtype}{random.shape}")
+            self.model.load_state_dict(part("model."))
+            self.optimizer.load_state_dict(part("optimizer."))
+            self.schedule.load_state_dict(part("schedule."))
+            set_state(random)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"{visible(folder)}/state.npz does not fit the run that config.json tells of: {error}"
+            ) from None
+        self.step, self.losses = int(step), [float(v) for v in losses]
 
     def draw_block(self, path: Path) -> None:
         """Draw the compute graph of one training step through the first block only, on a few characters."""
@@ -219,32 +227,11 @@ def _progress(total: int, done: int, label: str, say: Say) -> Iterator[tuple[Cal
         yield tick, bar.write
 
 
-def _finite(value: Any) -> Any:
-    """Put None, which JSON knows, in place of NaN and infinity, anywhere in a line of metrics."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _perplexity(loss: float) -> str:
     return f"{math.exp(loss) if loss < 700 else math.inf:.2f}"
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`."""
-    path = folder / "metrics.jsonl"
-    return [_parsed(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    """Undo `_finite`: read a line of numbers, with NaN for null."""
-    found: dict[str, Any] = json.loads(line.replace("null", "NaN"))
-    return found
-
-
-def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = print) -> list[dict[str, Any]]:
+def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = tell) -> list[dict[str, Any]]:
     """Train one model, write its folder, and return its metrics; `options` as in `DEFAULT`.
 
     Raises
@@ -252,13 +239,16 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     KeyboardInterrupt
         After Ctrl-C, when the state has been saved.
     ValueError
-        If the text is too short, or there is nothing to resume.
+        If the text is too short or not text, and if there is nothing to resume, or what is there is damaged.
     """
     started = time.perf_counter()
     if resume:
         if not (folder / "state.npz").exists():
             raise ValueError(f"nothing to resume in {folder}: there is no state.npz")
-        options = json.loads((folder / "config.json").read_text())
+        options = read_config(folder / "config.json", DEFAULT)
+        size = 4 * options["d_model"] * (12 * options["n_layers"] * options["d_model"] + options["context"])  # bytes
+        if size > (folder / "state.npz").stat().st_size:  # before memory is set aside for such a model
+            raise ValueError(f"{visible(folder)}: config.json tells of a larger model than state.npz holds")
     corpus = prepare(options["text"], options["seed"])
     for part in ("train", "held_out"):
         data.all_windows(corpus[part], options["context"])  # raises if the text is too short for the context
@@ -268,6 +258,8 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
     if resume:
         run.load(folder)
         metrics = [row for row in read_metrics(folder) if row["step"] <= run.step]
+        if run.step == options["steps"] and not metrics:
+            raise ValueError(f"{visible(folder)} holds a finished run, but its metrics.jsonl is missing or empty")
     else:  # what an earlier run left here must never be taken for this one's
         if (folder / "state.npz").exists():
             say(f"replacing the earlier run in {folder}")
@@ -275,13 +267,12 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
             "state.npz", "metrics.jsonl", "result.json", "weights.safetensors", "weights.npz", "curve.png", "block.svg",
         ):  # fmt: skip
             (folder / name).unlink(missing_ok=True)
-    (folder / "config.json").write_text(json.dumps(options, indent=1))
-    with (folder / "metrics.jsonl").open("w") as log:  # what came after the saved state is made again
-        log.writelines(json.dumps(_finite(row), allow_nan=False) + "\n" for row in metrics)
+    write_json(folder / "config.json", options, indent=1)
+    write_json(folder / "metrics.jsonl", *metrics)  # what came after the saved state is made again
     bigram = bigram_loss(corpus["train"], corpus["held_out"], len(corpus["vocabulary"]))
     _introduce(run, bigram, say)
 
-    bar = _progress(options["steps"], run.step, folder.name, say)
+    bar = _progress(options["steps"], run.step, visible(folder.name), say)
     with interruptible() as interrupted, bar as (tick, note), (folder / "metrics.jsonl").open("a") as log:
         while run.step < options["steps"] and not interrupted.is_set():
             run.advance()
@@ -293,7 +284,7 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
                 )
             if run.due():
                 metrics.append(run.measure())
-                log.write(json.dumps(_finite(metrics[-1]), allow_nan=False) + "\n")
+                log.write(to_json(metrics[-1]) + "\n")
                 log.flush()
                 run.save(folder)
                 note("step {step:5d}  training {train_loss:.3f}  held out {held_out_loss:.3f}".format(**metrics[-1]))
@@ -336,7 +327,7 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
             say(f"not written: {name}\n  {error}")
     final = run.evaluate(None)
     result = {"steps": run.step, "train_loss": last["train_loss"], "held_out_loss": final}
-    (folder / "result.json").write_text(json.dumps(_finite(result)))
+    write_json(folder / "result.json", result)
     say("\nblock  attention entropy / log n  largest weight  gradient norm")
     for i, a in enumerate(last["attention"]):
         norm = last["grad_norms"].get(f"blocks.{i}", math.nan)
@@ -359,20 +350,20 @@ def _indented(text: str) -> str:
     return "\n".join("  | " + line for line in text.splitlines())
 
 
-def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = print) -> None:
+def compare(folder: Path, options: dict[str, Any], *, resume: bool = False, say: Say = tell) -> None:
     """Train with and without √d_k from the same seed, and draw both in one picture."""
     runs = {}
     if resume:
         if not (folder / "scaled" / "config.json").exists():
             raise ValueError(f"nothing to resume in {folder}: there is no scaled/config.json")
-        options = json.loads((folder / "scaled" / "config.json").read_text())
+        options = read_config(folder / "scaled" / "config.json", DEFAULT)
     for name, scaled in (("scaled", True), ("unscaled", False)):
         say(f"\n--- {name}: scores {'divided by √d_k' if scaled else 'left as q·k'} ---")
         going = resume and (folder / name / "state.npz").exists()
         runs[name] = train(folder / name, {**options, "scaled": scaled}, resume=going, say=say)
     on, off = runs["scaled"][-1], runs["unscaled"][-1]
     d_k = options["d_model"] // options["n_heads"]
-    final = {name: _parsed((folder / name / "result.json").read_text())["held_out_loss"] for name in runs}
+    final = {name: read_losses(folder / name / "result.json")["held_out_loss"] for name in runs}
     gap = final["unscaled"] - final["scaled"]
     title = f"√d_k on and off: init {options['init']}, d_k = {d_k}, seed {options['seed']}"
     runs = {"divided by √d_k": runs["scaled"], "not divided": runs["unscaled"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..text import visible
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2662A8", "#DD6B20", "#007A5A", "#6D2A73", "#5B6472"
 STYLE: Any = {
@@ -31,9 +34,11 @@ def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[
         figure = Figure(figsize=(4.2 * columns, 3.4), layout="constrained")
         FigureCanvasAgg(figure)
         if title is not None:
-            figure.suptitle(title, fontsize=10)
+            figure.suptitle(_word(title, 150), fontsize=10, parse_math=False)
         yield figure.subplots(1, columns, squeeze=False)[0]
-        figure.savefig(path, dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it, as everywhere
+            figure.savefig(path, dpi=120)
 
 
 def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[Any]]:
@@ -43,6 +48,18 @@ def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[
 
 def _float(x: float | None) -> float:
     return np.nan if x is None else x
+
+
+def _word(text: str, limit: int = 40) -> str:
+    """Return a name fit for a figure; a `_` in front, which hides a line from the legend, gets a space before it."""
+    text = visible(text, limit=limit)
+    return f" {text}" if text.startswith("_") else text
+
+
+def _legend(axes: Any, **options: Any) -> None:
+    """Add the legend, with names as they are: `$` does not start a formula."""
+    for text in axes.legend(**options).get_texts():
+        text.set_parse_math(False)
 
 
 def _label(axes: Any, title: str, y: str) -> None:
@@ -60,7 +77,7 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
         if bigram is not None:
             loss.axhline(bigram, color=GREY, ls="--", lw=1, label=f"bigram model, {bigram:.2f}")
         _label(loss, "Loss", "nats a character")
-        loss.legend()
+        _legend(loss)
         steps, values = _series(metrics, "attention")
         for i, marker in zip(range(len(values[0]) if values else 0), "osv^D*xP" * 8, strict=False):
             entropy.plot(
@@ -70,7 +87,7 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
         _label(entropy, "Attention entropy", "share of log n (1 = uniform)")
         entropy.set_ylim(0, 1.02)
         if values:
-            entropy.legend()
+            _legend(entropy)
         steps, values = _series(metrics, "grad_norms")
         for i, layer in enumerate(values[0] if values else ()):
             norm.plot(
@@ -79,12 +96,12 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
                 color=_shade(i, len(values[0])),
                 ls=("-", "--", ":")[i % 3],
                 lw=1.2,
-                label=layer,
+                label=_word(layer),
             )
         _label(norm, "Gradient norm by layer", "norm")
         norm.set_yscale("log")
         if values:
-            norm.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+            _legend(norm, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _shade(i: int, n: int) -> Any:
@@ -100,7 +117,7 @@ def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str)
         for (name, metrics), colour, style in zip(
             runs.items(), cycle((BLUE, ORANGE, GREEN, PURPLE)), cycle(("-", "--", ":"))
         ):
-            line = {"color": colour, "ls": style, "lw": 1.4, "label": name}
+            line = {"color": colour, "ls": style, "lw": 1.4, "label": _word(name)}
             loss.plot(*_series(metrics, "held_out_loss"), **line)
             steps, values = _series(metrics, "attention")
             entropy.plot(steps, [np.mean([_float(a["entropy"]) for a in v]) for v in values], **line)
@@ -112,4 +129,4 @@ def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str)
         entropy.set_ylim(0, 1.02)
         _label(norm, "Gradient norm of the blocks", "norm")
         norm.set_yscale("log")
-        loss.legend()
+        _legend(loss)

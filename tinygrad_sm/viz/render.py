@@ -13,6 +13,8 @@ import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 
+from ..text import visible
+
 VARIABLE = "TINYGRAD_SM_DOT"
 WHEEL = "graphviz-pure"
 SIGNATURES = {"svg": b"<svg", "png": b"\x89PNG\r\n\x1a\n"}
@@ -50,7 +52,7 @@ def render(dot: str, format: str, *, timeout: float = TIMEOUT) -> bytes:
         try:
             return _run(program, dot, format, timeout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            failures.append(f"{origin}: {error}")
+            failures.append(f"{origin}: {visible(error)}")
     tried = "".join(f"\n  {failure}" for failure in failures) or " none, since none was found"
     raise NoRenderer(
         "no program could draw the graph. Install one with pip install graphviz-pure, or the system package "
