@@ -40,7 +40,7 @@ def two_steps_that_meet() -> Any:
 
 def bad_hook() -> Any:
     y = named([1.0]) * 2
-    y.register_hook(lambda g: g * NAN)
+    y.register_hook(lambda g: np.array([NAN]))
     y.backward()
 
 
@@ -157,3 +157,14 @@ def test_probabilities_that_are_none_are_refused_only_here(row: list[float], mes
             F.cross_entropy(z, given)
     with sm.detect_anomaly():
         F.cross_entropy(z, F.softmax(Tensor(normal(2, 2, dtype=np.float32) * 9)))
+
+
+def test_a_nan_from_a_number_or_an_option_is_blamed_where_it_comes_in() -> None:
+    x = named([1.0, 2.0])
+    with sm.detect_anomaly(), pytest.raises(AnomalyError, match=r"^mul made NaN"):
+        x * NAN
+    q = leaf(normal(2, 2))
+    with sm.detect_anomaly(), pytest.raises(AnomalyError, match=r"^attention was given NaN.*in option mask"):
+        F.scaled_dot_product_attention(q, q, q, mask=np.array([[0.0, NAN], [0.0, 0.0]]))
+    with sm.detect_anomaly():
+        F.clip(x, 0.0, INF)

@@ -97,7 +97,7 @@ def test_inner_tensors_keep_no_gradient_unless_asked() -> None:
     x = leaf([1.0])
     y = x * 2
     y.backward()
-    with pytest.warns(UserWarning, match=r"only leaves keep their .grad; call .retain_grad\(\)") as seen:
+    with pytest.warns(UserWarning, match=r"only leaves keep their .grad: call .retain_grad\(\)") as seen:
         assert y.grad is None
     assert seen[0].filename == __file__
     assert x.grad.tolist() == [2.0]
@@ -199,6 +199,28 @@ def test_leaves_that_get_one_array_do_not_share_it() -> None:
     ((a + b) * 3).sum().backward()
     a.grad.data *= 10.0
     assert b.grad.tolist() == [3.0, 3.0]
+
+
+def test_a_leaf_does_not_share_what_it_was_given_a_view_of() -> None:
+    x, seed = leaf([[1.0, 2.0]]), np.ones(2)
+    x.reshape(2).backward(seed)
+    x.grad.data *= 10.0
+    assert seed.tolist() == [1.0, 1.0]
+
+
+def test_a_leaf_does_not_share_what_a_hook_returned() -> None:
+    x, mine = leaf([1.0, 2.0]), np.ones(2)
+    y = x + 1.0
+    y.register_hook(lambda g: mine)
+    y.sum().backward()
+    x.grad.data *= 10.0
+    assert mine.tolist() == [1.0, 1.0]
+
+
+def test_broadcasting_is_undone_in_front_and_within() -> None:
+    a = leaf(np.ones((1, 3)))
+    (np.ones((4, 5, 3)) * a).sum().backward()
+    assert a.grad.tolist() == [[20.0, 20.0, 20.0]]
 
 
 def test_gradients_that_are_recorded_twice_can_be_differentiated() -> None:

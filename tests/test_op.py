@@ -193,3 +193,35 @@ def test_calls_on_arrays_make_no_tensors() -> None:
     assert isinstance(mul(np.ones(2), 2.0), np.ndarray)
     assert isinstance(F.softmax(np.ones(2)), np.ndarray)
     assert isinstance(F.cross_entropy(np.ones((2, 2)), np.array([0, 1])), np.ndarray)
+
+
+# -- what the constructor fills in ----------------------------------------------------------------
+
+
+def test_an_op_says_what_it_does(registry: Any) -> None:
+    assert sm.exp.__doc__ == "exp: eˣ\n\nBackward: g·y.\n"
+    assert "piecewise constant" in sm.op.REGISTRY["sign"].__doc__
+
+    def _doubled_(x: Any) -> Any:
+        return x * 2
+
+    plain = sm.Op(_doubled_, (lambda g, y, x: g * 2,))
+    assert plain.name == plain.__name__ == "doubled"
+    assert (plain.formula, plain.gradient, plain.latex, plain.samples) == ("", "", ("", ""), ())
+    assert plain.domain == (-2.0, 2.0)
+
+
+@pytest.mark.parametrize("other", [[3.0, 4.0], (3.0, 4.0)], ids=["list", "tuple"])
+def test_lists_beside_a_tensor_are_arrays(other: Any) -> None:
+    x = leaf([1.0, 2.0])
+    for y in (x * other, other * x, x @ other, (x**other).sum()):
+        y.backward(np.ones(y.shape))
+    assert x.grad.tolist() == [3 + 3 + 3 + 3.0, 4 + 4 + 4 + 32.0]
+
+
+def test_looking_at_a_graph_leaves_the_residuals_to_the_backward_pass() -> None:
+    loss = sm.cross_entropy(leaf([[1.0, 2.0]]), [0])
+    sm.Graph(loss)
+    assert len(loss.residual) == 1
+    loss.backward()
+    assert loss.residual == []

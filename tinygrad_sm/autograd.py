@@ -108,6 +108,7 @@ def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | No
 
 def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
     """Bring a rule's result to the shape and dtype of the argument: undo broadcasting, once, for every op."""
+    share = np.asarray(share) if isinstance(share, (float, int, list)) else share
     if share is None or (share.shape == a.data.shape and share.dtype == a.data.dtype):
         return share
     check_share(share, a, t)
@@ -116,7 +117,7 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
         # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
         stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
         share = share.astype(np.float32) if share.dtype == np.float16 else share  # to sum in
-        share = share.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(a.shape)
+        share = share.sum(axis=(*range(extra), *stretched)).reshape(a.shape)
     return share if share.dtype == a.dtype else share.astype(a.dtype)
 
 
@@ -159,7 +160,7 @@ def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
         elif isinstance(g, Tensor):
             t.grad = g.astype(g.dtype)  # a recorded copy
         else:
-            shared = t.op is not None or t.hooks or g.base is not None or id(g) in given
+            shared = t.hooks or g.base is not None or id(g) in given
             t.grad = Tensor(g.copy() if shared else g)
             given.add(id(g))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from .tensor import Tensor
 
 def named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:
     """Return the error that NumPy or Python raised, saying which op it was and what came in."""
-    text = str(error).replace("<lambda>()", f"{name}()").removeprefix(f"{name}: ")
+    text = re.sub(r"\S*<lambda>\(\)", f"{name}()", str(error)).removeprefix(f"{name}: ")
     seen = ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)[:60] for a in raw)
     kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
     return kind(f"{name}({seen}): {text}")
@@ -42,24 +43,47 @@ def check_unchanged(t: Tensor) -> None:
     seen = [(f"argument {i}", a, raw) for i, (a, raw) in enumerate(zip(t.args, t.raw, strict=True))]
     for what, a, array in [*seen, ("the result", t, t.out)]:
         if isinstance(a, Tensor) and a.data is not array:
-            raise RuntimeError(f"{t.op}: the .data of {what} was replaced; run the forward pass again first")
+            raise RuntimeError(f"{_name(t)}: the .data of {what} was replaced; run the forward pass again first")
+
+
+def _name(t: Tensor) -> str:
+    return t.op.name if t.op is not None else "leaf"
+
+
+def check_pair(out: Any, name: str) -> Any:
+    """Return what the forward of a fused op returned, if it is an output and a residual."""
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"{name}: the forward of an op with a definition returns (output, residual)")
+    return out
+
+
+def check_shares(shares: Any, t: Tensor) -> Sequence[Any]:
+    """Return what one rule for all arguments returned, if it is a gradient (or None) for each."""
+    if not isinstance(shares, (tuple, list)) or len(shares) != len(t.args):
+        found = len(shares) if isinstance(shares, (tuple, list)) else f"a {type(shares).__name__}"
+        raise TypeError(f"the rule of {_name(t)} must return {len(t.args)} gradients in a tuple, not {found}")
+    return shares
 
 
 def check_share(share: Any, a: Tensor, t: Tensor) -> None:
     """Refuse a gradient that a rule returned for the argument `a` of `t`, if summing cannot bring it to its shape."""
     if a.dtype.kind != "f":
-        raise TypeError(f"{t.op}: only floats have gradients, but an argument of {a.dtype} has requires_grad=True")
+        raise TypeError(f"{_name(t)}: only floats have gradients; an argument of {a.dtype} has requires_grad=True")
     extra = share.ndim - a.ndim
     if extra < 0 or any(n not in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True)):
-        raise RuntimeError(f"the rule of {t.op} returned a gradient of shape {share.shape} for shape {a.shape}")
+        raise RuntimeError(f"the rule of {_name(t)} returned a gradient of shape {share.shape} for shape {a.shape}")
 
 
-def check_name(op: Any, namesake: Any) -> None:
-    """Refuse an op whose name another module's op has: pickles, pictures and checks find ops by name."""
+def check_op(op: Any, namesake: Any) -> None:
+    """Refuse an op that is put together wrongly, or has the name of another module's: ops are found by name."""
+    if not (op.vjp is None or callable(op.vjp) or isinstance(op.vjp, tuple)):
+        raise TypeError(f"Op: vjp is a tuple of rules, (rule,), or one callable, not a {type(op.vjp).__name__}")
+    if not isinstance(op.samples, (list, tuple)) or not all(hasattr(s, "draw") for s in op.samples):
+        raise TypeError("Op: samples is a list of calls: samples=[call((2, 3))], with tinygrad_sm.ops.sample.call")
     for text in (op.name, op.formula, op.gradient):
         if not text.isprintable():
             raise ValueError(f"Op: {text!r} holds characters that cannot be printed; they would spoil messages")
     if op.name == "<lambda>":
-        raise ValueError("Op: a lambda has no name to register; pass name=")
+        raise ValueError("Op: this function has no name to register; pass name=")
     if namesake is not None and namesake.home != op.home:
         raise ValueError(f"Op: the name {op.name!r} is taken, by an op of {namesake.home}; pass another name=")

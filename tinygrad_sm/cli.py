@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "check",
         help="check the gradients of the registered ops, one's own among them",
         description="Compare every gradient of every op with differences, raw rules with recorded ones, fused ops with "
-        "their definitions (sm.ops.check). The exit status is 1 if an op fails.",
+        "their definitions (sm.ops.check). The exit status is 1 if an op fails, or none is checked.",
     )
     checks.add_argument(
         "what", nargs="*", metavar="OP | FILE.py",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import check_name, named
+from .checks import check_op, check_pair, check_shares, named
 from .tensor import FUNCTIONS, UFUNCS, Tensor, as_array, wrap
 
 REGISTRY: dict[str, Op] = {}
@@ -102,13 +102,13 @@ class Op:
         numpy: Sequence[Any] = (),
     ) -> None:
         self.forward, self.vjp, self.definition = forward, vjp, definition
-        self.name = name or forward.__name__.strip("_")
+        self.name = name or getattr(forward, "__name__", "<lambda>").strip("_")
         self.formula, self.gradient, self.latex = formula, gradient, latex
         self.samples, self.domain = samples, domain
         self.__name__ = self.name
         self.__doc__ = f"{self.name}: {formula}\n\nBackward: {gradient or 'none, for it is piecewise constant'}.\n"
         self.home = sys._getframe(1).f_globals.get("__name__")  # the module that registers it
-        check_name(self, REGISTRY.get(self.name))
+        check_op(self, REGISTRY.get(self.name))
         REGISTRY[self.name] = self
         for function in numpy:
             (UFUNCS if isinstance(function, np.ufunc) else FUNCTIONS)[function] = self
@@ -140,7 +140,7 @@ class Op:
             raise named(error, self.name, raw) from error
         residual = []
         if self.definition is not None:
-            out, *residual = out
+            out, *residual = check_pair(out, self.name)
         if not boxed:
             return out
         tensor, mode = wrap(out), MODE.get()
@@ -170,4 +170,4 @@ class Op:
                 residual = t.residual.pop() if consume else None
             if residual is None:
                 residual = self.forward(*t.raw, **t.kwargs)[1]
-        return self.vjp(g, y, residual, *args, **t.kwargs)
+        return check_shares(self.vjp(g, y, residual, *args, **t.kwargs), t)

@@ -128,8 +128,8 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """What `backward` added up: for leaves, and for inner tensors that `retain_grad` or `sm.record` asked for."""
         if self._grad is None and self.op is not None and not self.retains:
-            warnings.warn("only leaves keep their .grad; call .retain_grad() on this inner tensor, or compute it under "
-                          "sm.record(), before backward()", stacklevel=2)  # fmt: skip
+            warnings.warn("only leaves keep their .grad: call .retain_grad() on this inner tensor before backward() "
+                          "(w -= ... makes an inner one: write w.data -= ...)", stacklevel=2)  # fmt: skip
         return self._grad
 
     @grad.setter
@@ -255,5 +255,5 @@ def _fill(tensor: Tensor, array: Array, requires_grad: bool) -> Tensor:
 def wrap(out: Any) -> Tensor:
     """Make a tensor of what an op computed, which needs no checks; `op.py` adds how it was made."""
     if isinstance(out, Tensor):
-        raise TypeError("a Tensor's .data holds a Tensor; it must be an array: write p.data = (...).data")
-    return _fill(Tensor.__new__(Tensor), out if type(out) is np.ndarray else np.asarray(out), False)
+        raise TypeError("an op met a Tensor as .data (write p.data = (...).data) or as an option (pass it by position)")
+    return _fill(Tensor.__new__(Tensor), out if type(out) is np.ndarray else as_array(np.asarray(out)), False)

@@ -61,6 +61,23 @@ def no_name() -> None:
     Op(lambda x: x, (lambda g, y, x: g,))
 
 
+def plain(forward: Any, rule: Any, **options: Any) -> None:
+    with own_ops():
+        Op(forward, (rule,), name="odd")(leaf(2, 3), **options).sum().backward()
+
+
+def fused(forward: Any, rule: Any) -> None:
+    with own_ops():
+        op = Op(forward, rule, name="odd", definition=lambda *args: args[0])
+        op(*(leaf(2, 3) for _ in range(forward.__code__.co_argcount))).sum().backward()
+
+
+def assigned() -> Tensor:
+    p = leaf(2)
+    p.data = p - 0.1  # type: ignore[assignment]
+    return p
+
+
 def assign(name: str, value: Any) -> Callable[[], None]:
     return lambda: setattr(leaf(2), name, value)
 
@@ -77,7 +94,7 @@ ROWS = [
     # making a Tensor
     Row("integers that want a gradient", lambda: Tensor([1, 2], requires_grad=True), TypeError,
         "only floats have gradients, not int64: write 1.0 for 1, or pass dtype=np.float32"),
-    Row("marked later", marked_later, TypeError, "mul.*only floats have gradients, .* int64 has requires_grad=True"),
+    Row("marked later", marked_later, TypeError, "mul.*only floats have gradients; .* int64 has requires_grad=True"),
     Row("text", lambda: Tensor(["a", "b"]), TypeError, "real numbers or bools, not dtype <U1"),
     Row("complex", lambda: Tensor([1j]), TypeError, "real numbers or bools, not dtype complex128"),
     Row("None", lambda: Tensor(None), TypeError, "not dtype object"),
@@ -138,11 +155,29 @@ ROWS = [
     Row("rule that fails", rule_that_fails, ValueError,
         r"the gradient of odd\(float32\[2, 3\]\): cannot reshape array of size 6"),
     Row("rule of the wrong shape", rule_of_the_wrong_shape, RuntimeError,
-        r"rule of <op odd: > returned a gradient of shape \(1, 3\) for shape \(2, 3\)"),
+        r"rule of odd returned a gradient of shape \(1, 3\) for shape \(2, 3\)"),
     Row("a name that is taken", taken_name, ValueError, "'exp' is taken, by an op of tinygrad_sm.ops.arithmetic; pass"),
     Row("a name that spoils a terminal", lambda: Op(np.exp, None, name="a\x1b[31m"), ValueError,
         r"Op: 'a\\x1b\[31m' holds characters that cannot be printed"),
-    Row("no name", no_name, ValueError, "a lambda has no name to register; pass name="),
+    Row("no name", no_name, ValueError, "this function has no name to register; pass name="),
+    Row("a list of rules", lambda: Op(np.exp, [lambda g, y, x: g], name="odd"), TypeError, r"\(rule,\).*not a list"),
+    Row("samples that are none", lambda: Op(np.exp, None, name="odd", samples=[(2, 3)]), TypeError,
+        r"samples=\[call\(\(2, 3\)\)\]"),
+    Row("no residual", lambda: fused(lambda x: x * 2, lambda g, y, r, x: (g,)), TypeError,
+        r"odd: the forward of an op with a definition returns \(output, residual\)"),
+    Row("too few gradients of a fused op", lambda: fused(lambda a, b: (a * b, None), lambda g, y, r, a, b: (g,)),
+        TypeError, "the rule of odd must return 2 gradients in a tuple, not 1"),
+    Row("a bare gradient of a fused op", lambda: fused(lambda x: (x * 2, None), lambda g, y, r, x: g), TypeError,
+        "the rule of odd must return 1 gradients in a tuple, not a ndarray"),
+    Row("a rule that returns a number", lambda: plain(lambda x: x * 2, lambda g, y, x: 2.0), RuntimeError,
+        r"the rule of odd returned a gradient of shape \(\) for shape \(2, 3\)"),
+    Row("a forgotten comma", lambda: plain(lambda x: x * 2, lambda g, y: g), TypeError,
+        r"^the gradient of odd\(float32\[2, 3\]\): the gradient of odd\(\) takes 2 positional|^the gradient of odd"),
+    Row("a forward that returns nothing", lambda: plain(lambda x: None, lambda g, y, x: g), TypeError,
+        "real numbers or bools, not dtype object"),
+    Row("a Tensor as an option", lambda: plain(lambda x, s=1: x * s, lambda g, y, x, s=1: g, s=leaf(2, 3)), TypeError,
+        "as an option"),
+    Row("a Tensor as data", lambda: assigned().exp(), TypeError, r"write p\.data = \(\.\.\.\)\.data"),
     # derivatives
     Row("jvp's lengths", lambda: sm.jvp(lambda x: x, [leaf(2)], []), ValueError, "jvp: 1 primals, but 0 tangents"),
     Row("a function that returns arrays", lambda: sm.jacobian(lambda x: x.data, leaf(2)), TypeError,

@@ -206,3 +206,29 @@ def test_temperature_of_logsumexp() -> None:
     assert y.item() == pytest.approx(np.log(np.exp(z.data / 2).sum()), rel=1e-6)
     y.backward()
     np.testing.assert_allclose(z.grad.data, F.softmax(z.data, temperature=2.0) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("f", [F.softmax, F.log_softmax, F.logsumexp], ids=lambda f: f.__name__)
+def test_a_temperature_out_of_the_range_of_the_dtype_is_refused(f: Any) -> None:
+    for temperature in (1e-50, 1e50):
+        with pytest.raises(ValueError, match=rf"{f.__name__}: temperature 1e.50 is out of the range of float32"):
+            f(np.ones((2, 40), np.float32), temperature=temperature)
+        assert np.isfinite(f(np.ones((2, 40)), temperature=temperature)).all()
+
+
+@pytest.mark.parametrize("f", [F.softmax, F.log_softmax, F.logsumexp], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("dtype", [">f4", ">f8", np.longdouble])
+def test_other_floats_are_as_right(f: Any, dtype: Any) -> None:
+    z = np.random.default_rng(0).normal(size=(3, 40))
+    z[0, 5] = 40.0
+    same = np.dtype(dtype).newbyteorder("=")
+    wide, single = z.astype(dtype), z.astype(same)
+    np.testing.assert_array_equal(f(wide), f(single))
+    x, y = (sm.Tensor(a, requires_grad=True) for a in (wide, single))
+    np.testing.assert_array_equal(*(sm.grad(f(t), t, np.ones(f(t).shape))[0].data for t in (x, y)))
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).maxexp == np.finfo(np.float64).maxexp, reason="long double is float64 here")
+def test_a_long_double_keeps_its_range() -> None:
+    z = np.array([np.longdouble("1e400"), 0, 1])
+    assert F.softmax(z).tolist() == [1.0, 0.0, 0.0]

@@ -26,7 +26,8 @@ def detect_anomaly() -> Iterator[None]:
     The error names the op, its modules, the source line, the shapes and the offending values. An op is not blamed for
     what it was given: NaN or inf in a leaf is reported as such. −inf in an argument is no anomaly, since masks are made
     of it; an op that makes −inf of finite numbers is. NumPy's own warnings are off inside. `cross_entropy` refuses
-    target probabilities that are negative or don't sum to 1. All that `record` does is done too.
+    target probabilities that are negative or don't sum to 1. All that `record` does is done too. Only this thread is
+    watched, and tasks started from it.
 
     Raises
     ------
@@ -59,10 +60,15 @@ class Detector(Recorder):
         super().made(t, op, args, kwargs)
         raw = [a.data if isinstance(a, Tensor) else a for a in args]
         where = place(Note(*source_line()), MODE.get().scope)
-        for i, array in enumerate(raw):
+        for i, array in enumerate([*raw, *kwargs.values()]):
             if isinstance(array, np.ndarray) and (bad := _kinds(array) - {"-inf"}):
-                raise AnomalyError(f"{op.name} was given {_counted(array, bad)}, in {part(args, kwargs, i)}{where}")
-        if bad := _kinds(t.data).difference(*map(_kinds, (*raw, *kwargs.values()))):
+                leaf = i < len(args) and isinstance(args[i], Tensor) and args[i].op is None
+                hint = ", a leaf: look at the data, or at the update before" if leaf else ""
+                raise AnomalyError(
+                    f"{op.name} was given {_counted(array, bad)}, in {part(args, kwargs, i)}{hint}{where}"
+                )
+        made = _kinds(t.data)
+        if bad := made.difference(*map(_kinds, (*raw, *kwargs.values()))) | made & {"NaN"}:
             seen = _parts(args, kwargs, [*raw, *kwargs.values(), t.data])
             raise AnomalyError(f"{op.name} made {_counted(t.data, bad)}{where}{_shown(seen, t.data, bad)}")
 
@@ -125,7 +131,7 @@ def _shown(parts: dict[str, Any], x: Array, kinds: set[str]) -> str:
         text = repr(a)[:60]
         if isinstance(a, np.ndarray):
             try:
-                text = f"{_shape(a)}, {np.broadcast_to(a, x.shape)[at]!s} at {at}"
+                text = f"{_shape(a)}, {np.broadcast_to(a, x.shape)[at]!s}{f' at {at}' if at else ''}"
             except ValueError:  # of another shape
                 text = f"{_shape(a)}, from {a.min()!s} to {a.max()!s}" if a.size else _shape(a)
         lines.append(f"\n  {name}: {text}")

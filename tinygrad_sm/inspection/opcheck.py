@@ -45,7 +45,7 @@ class OpRow:
 
 @dataclass(frozen=True, repr=False)
 class OpsReport:
-    """What `check` found: a row per op. It is true if none failed, and prints as a table."""
+    """What `check` found: a row per op. It is true if some were checked and none failed, and prints as a table."""
 
     rows: tuple[OpRow, ...]
 
@@ -55,7 +55,7 @@ class OpsReport:
         return tuple(row for row in self.rows if row.status == "FAILED")
 
     def __bool__(self) -> bool:
-        return not self.failures
+        return not self.failures and any(row.status in ("ok", "skipped") for row in self.rows)
 
     def __repr__(self) -> str:
         found = [row.status for row in self.rows]

@@ -23,8 +23,8 @@ PACKAGE = Path(__file__).parent.parent
 ENGINE = tuple(
     str(PACKAGE / name)
     for name in (
-        "tensor.py", "op.py", "autograd.py", "derivatives.py", "functional.py", "graph.py", "ops", "nn", "inspection",
-        "viz",
+        "tensor.py", "op.py", "autograd.py", "derivatives.py", "functional.py", "graph.py", "naive.py", "ops", "nn",
+        "inspection", "viz",
     )
 )  # fmt: skip
 
@@ -47,8 +47,8 @@ def record() -> Iterator[None]:
 
     For each tensor made inside, `tensor.note` tells the line that made it, and `backward` keeps its gradient in
     `.grad`, as it does for leaves. A backward pass inside checks that the arrays which the forward pass saw are still
-    what they were: one that was changed in place meanwhile would give wrong gradients. Each op costs a checksum of its
-    arguments and its result.
+    what they were: one that was changed in place meanwhile may give wrong gradients. Each op costs a checksum of its
+    arguments and its result. Only this thread records, and tasks started from it.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def record() -> Iterator[None]:
     ...     data += 1
     ...     y.sum().backward()
     Traceback (most recent call last):
-    RuntimeError: mul: argument 0 'x' was changed in place after the forward pass, so the gradient would be wrong; ...
+    RuntimeError: mul: argument 0 'x' was changed in place after the forward pass, so the gradient may be wrong; ...
     """
     with watched(MODE.get().watch or Recorder()):
         yield
@@ -107,7 +107,7 @@ class Recorder:
             if before != now:
                 raise RuntimeError(
                     f"{t.op.name}: {part(t.args, t.kwargs, i)} was changed in place after the forward pass, so the "
-                    f"gradient would be wrong; change a copy, or wait until after backward(){place(t.note, t.scope)}"
+                    f"gradient may be wrong; change a copy, or wait until after backward(){place(t.note, t.scope)}"
                 )
 
 

@@ -5,21 +5,20 @@ keep the digits that the definitions lose:
 
 - `rest`, the sum of e without that 1. Where one logit dominates, log(1 + rest) and 1 − p = rest/(1 + rest) are far
   below 1, and log(sum) or 1 − p would round them away.
-- At the maximum a gradient is the small difference of large numbers, so it is written with `rest`, too.
+- At the maximum a gradient is a small difference of large numbers, so it is made of `rest` and of the other entries.
 - Rounding z − max makes a relative error of |z − max|·ε in e. Where one logit dominates, nothing but such entries is
   left, so these rows are computed again, exactly.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..op import Op
 from ..tensor import Array, Tensor, attach
-from .arguments import given, normalize_axis, single
+from .arguments import count_rows, given, normalize_axis, single
 from .arithmetic import exp, log
 from .blocked import row_blocks
 from .options import positive, refuse, shown
@@ -28,7 +27,6 @@ from .shape import moveaxis
 
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
 SURE = 1 / 16  # where `rest` is below this, one logit dominates
-SHORT = 32  # rows up to this length are computed in float64: their few rounding errors don't average out
 
 
 class Peak(NamedTuple):
@@ -48,8 +46,8 @@ def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0) -> Peak:
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
     _exp(z, peak, e, temperature)
-    rest = without(e, at).astype(np.float64, copy=False) + (e[at] - 1)  # e is 1 there, or NaN
-    found = Peak(at, peak, rest, np.flatnonzero(rest < SURE) if z.dtype == dtype else at[0][:0])
+    rest = without(e, at).astype(_double(z), copy=False) + (e[at] - 1)  # e is 1 there, or NaN
+    found = Peak(at, peak, rest, np.flatnonzero(rest < SURE) if z.itemsize == dtype.itemsize else at[0][:0])
     if found.sure.size:
         e[found.sure] = exact = exactly(z, found, temperature)
         rest[found.sure] = without(exact, (at[0][: len(exact)], at[1][found.sure]))
@@ -72,10 +70,14 @@ def without(x: Array, at: tuple[Array, Array], dtype: Any = None) -> Array:
     return total
 
 
+def _double(x: Array) -> Any:
+    return np.promote_types(x.dtype, np.float64)  # a long double stays one
+
+
 def exactly(z: Array, peak: Peak, temperature: float) -> Array:
     """Return exp((z − max) / T) of the rows that one logit dominates, as exactly as float64 can."""
     # What rounding takes from d = z − max (Knuth 1969, TwoSum) is put back: exp(d + δ) = exp(d)·(1 + δ)
-    z, m = z[peak.sure].astype(np.float64), peak.value[peak.sure, None].astype(np.float64)
+    z, m = z[peak.sure].astype(_double(z)), peak.value[peak.sure, None].astype(_double(z))
     d = z - m
     back = d - z
     lost = (z - (d - back)) - (m + back)
@@ -83,11 +85,11 @@ def exactly(z: Array, peak: Peak, temperature: float) -> Array:
 
 
 def as_rows(x: Array, axis: int = -1) -> Array:
-    """View or copy `x` as rows (N, V) along `axis`, in floats to compute in."""
+    """View or copy `x` as rows (N, V) along `axis`, in native floats; half precision becomes single, to compute in."""
     if x.ndim != 2 or axis not in (-1, 1):
         x = np.moveaxis(x, axis, -1)
-        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    return x.astype(np.promote_types(x.dtype, np.float64), copy=False) if x.shape[1] <= SHORT else single(x)
+        x = x.reshape(count_rows(x), x.shape[-1])
+    return single(x.astype(x.dtype.newbyteorder("="), copy=False))
 
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
@@ -132,9 +134,6 @@ def _softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int = -1
     with quiet():
         for block, peak in zip(blocks(rows), peaks, strict=True):
             p, c, o = rows[block], cotangents[block], out[block]
-            if z.dtype != x.dtype:  # short rows: y has been rounded
-                _exp(z[block], peak.value, p, temperature)
-                p /= (1 + peak.rest)[:, None]
             np.subtract(c, c[peak.at][:, None], out=o)
             mean = (o * p).sum(axis=1)
             if peak.sure.size:
@@ -142,9 +141,9 @@ def _softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int = -1
                 mean[peak.sure] = (exact * o[peak.sure]).sum(axis=1) / (1 + peak.rest[peak.sure])
             o -= mean[:, None]
             o *= p
-    if temperature != 1.0:
-        out /= temperature
-    return (from_rows(out, x, axis),)
+        if temperature != 1.0:
+            out /= temperature
+        return (from_rows(out, x, axis),)
 
 
 def shift(z: Any, axis: int, temperature: float = 1.0) -> Any:
@@ -193,7 +192,7 @@ def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int 
         for block, peak in zip(blocks(z), peaks, strict=True):
             c, o = cotangents[block], out[block]
             o[...] = c
-            others = without(o, peak.at, np.float64)  # these may cancel
+            others = without(o, peak.at, _double(o))  # these may cancel
             top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
             _exp(z[block], peak.value, o, temperature)  # and not exp(y), which has the rounding of y in it
             if peak.sure.size:
@@ -201,9 +200,9 @@ def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int 
             o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
             o += c
             o[peak.at] = top
-    if temperature != 1.0:
-        out /= temperature
-    return (from_rows(out, x, axis),)
+        if temperature != 1.0:
+            out /= temperature
+        return (from_rows(out, x, axis),)
 
 
 def _log_softmax_definition(x: Any, axis: int = -1, temperature: float = 1.0) -> Any:
@@ -225,7 +224,7 @@ _log_softmax = Op(
 
 def _logsumexp_forward(x: Array) -> Array:
     z = as_rows(x)
-    out = np.full(len(z), -np.inf)  # log of an empty sum
+    out = np.full(len(z), -np.inf, _double(z))  # log of an empty sum
     with quiet():
         for block in blocks(z):
             out[block] = _logsumexp_rows(z[block], x.dtype)
@@ -267,9 +266,12 @@ def check_logits(x: Any, axis: Any, caller: str) -> Any:
     return x
 
 
-def _check_temperature(temperature: Any, caller: str) -> float:
+def _check_temperature(temperature: Any, caller: str, dtype: Any) -> float:
     advice = f"for one per row, or to learn it, write {caller}(x / temperature)"
-    return positive(temperature, "temperature", caller, advice)
+    temperature, range_ = positive(temperature, "temperature", caller, advice), np.finfo(dtype)
+    if not float(range_.tiny) <= temperature <= float(range_.max):
+        raise ValueError(f"{caller}: temperature {temperature} is out of the range of {range_.dtype}")
+    return temperature
 
 
 def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoReturn) -> Any:
@@ -297,7 +299,7 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoRetu
     IndexError
         For an axis out of range.
     ValueError
-        For a temperature that is not finite and above 0, or a scalar.
+        For a temperature that is not finite and above 0 (in the dtype of x), or a scalar.
 
     Notes
     -----
@@ -312,7 +314,7 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoRetu
     """
     refuse(other, softmax, "softmax")
     x = check_logits(x, axis, "softmax")
-    return _softmax(x, axis=axis, temperature=_check_temperature(temperature, "softmax"))
+    return _softmax(x, axis=axis, temperature=_check_temperature(temperature, "softmax", x.dtype))
 
 
 def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoReturn) -> Any:
@@ -329,7 +331,7 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: No
     """
     refuse(other, log_softmax, "log_softmax")
     x = check_logits(x, axis, "log_softmax")
-    return _log_softmax(x, axis=axis, temperature=_check_temperature(temperature, "log_softmax"))
+    return _log_softmax(x, axis=axis, temperature=_check_temperature(temperature, "log_softmax", x.dtype))
 
 
 def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: float = 1.0, **other: NoReturn) -> Any:
@@ -346,7 +348,7 @@ def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: fl
     """
     refuse(other, logsumexp, "logsumexp")
     x = check_logits(x, -1, "logsumexp")
-    temperature = _check_temperature(temperature, "logsumexp")
+    temperature = _check_temperature(temperature, "logsumexp", x.dtype)
     x = x if temperature == 1.0 else x / temperature
     axes = normalize_axis(axis, x.ndim, "logsumexp")
     shape = tuple(n for i, n in enumerate(x.shape) if i not in axes)
