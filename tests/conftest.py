@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +18,8 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repeatable")
+
+collect_ignore_glob = [] if find_spec("mpmath") else ["accuracy/*"]  # what is exact, mpmath knows
 
 
 def pytest_configure(config: pytest.Config) -> None:
