@@ -239,6 +239,20 @@ def test_kl_divergence(reduction: str, log_target: bool) -> None:
     close(sm.grad(loss, [x, t], c), numeric, rtol=1e-5, atol=1e-7)
 
 
+def test_kl_divergence_of_one_row_and_of_none() -> None:
+    log_p, q = np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]])
+    assert F.kl_div(log_p, q, reduction="batchmean") == pytest.approx(np.log(2))
+    assert F.kl_div(log_p[:0], q[:0], reduction="batchmean") == 0
+
+
+def test_kl_divergence_of_log_zeros() -> None:
+    log_p, log_q = leaf([[0.0, -np.inf]]), leaf([[0.0, -np.inf]])
+    loss = F.kl_div(log_p, log_q, reduction="sum", log_target=True)
+    loss.backward()
+    assert (loss.item(), log_p.grad.tolist()) == (0.0, [[-1.0, 0.0]])
+    assert np.isfinite(log_q.grad.data).all()
+
+
 def test_kl_divergence_of_zeros() -> None:
     log_p = leaf(np.log([[0.5, 0.5], [1.0, 1e-300]]))
     loss = F.kl_div(log_p, np.array([[1.0, 0.0], [1.0, 0.0]]), reduction="none")

@@ -312,7 +312,8 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
         raise ValueError("kl_div: reduction='batchmean' divides by the length of the first axis, and a scalar has none")
     if log_target:
         q = np.exp(target)
-        losses = q * where(np.equal(q, 0), 0.0, target - log_probs)
+        empty = np.equal(q, 0)
+        losses = q * (where(empty, 0.0, target) - where(empty, 0.0, log_probs))
     else:
         empty = np.equal(target, 0)
         losses = target * (log(where(empty, 1.0, target)) - where(empty, 0.0, log_probs))
