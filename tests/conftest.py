@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
+from helpers import own_ops
 from hypothesis import HealthCheck, settings
 
 import tinygrad_sm as sm
@@ -24,6 +26,13 @@ collect_ignore_glob = [] if find_spec("mpmath") else ["accuracy/*"]  # what is e
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "torch: compares with PyTorch; skipped where it is not installed")
+
+
+@pytest.fixture
+def registry() -> Iterator[dict[str, sm.Op]]:
+    """Give the table of ops; those that the test registers are forgotten after it."""
+    with own_ops() as table:
+        yield table
 
 
 @pytest.fixture(autouse=True)

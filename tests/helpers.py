@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -29,10 +30,8 @@ class Case(NamedTuple):
 
     @property
     def wanted(self) -> list[int]:
-        """Tell which arguments want a gradient: all drawn ones, and a first one that the sample fixes."""
-        given = self.sample.args
-        first = isinstance(given[0], np.ndarray) and given[0].dtype.kind == "f"
-        return [i for i, a in enumerate(given) if type(a) is tuple or (i == 0 and first)]
+        """Tell which arguments want a gradient."""
+        return list(self.sample.wanted)
 
     def boxed(self, args: Sequence[Any]) -> tuple[list[Any], list[Tensor]]:
         """Return the arguments with leaves where a gradient is wanted, and these leaves."""
@@ -61,6 +60,17 @@ def cases(keep: Callable[[Op], bool] = lambda op: True) -> list[Any]:
         for number, sample in enumerate(op.samples)
         if keep(op)
     ]
+
+
+@contextmanager
+def own_ops() -> Iterator[dict[str, Op]]:
+    """Forget the ops that are registered inside."""
+    before = dict(REGISTRY)
+    try:
+        yield REGISTRY
+    finally:
+        REGISTRY.clear()
+        REGISTRY.update(before)
 
 
 DIFFERENTIABLE = cases(lambda op: op.vjp is not None)

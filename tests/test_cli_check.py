@@ -6,14 +6,12 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tinygrad_sm import cli
-from tinygrad_sm.op import REGISTRY
 
 HEAD = "import numpy as np\nimport tinygrad_sm as sm\nfrom tinygrad_sm.ops.sample import call\n"
 RIGHT = (
@@ -23,12 +21,7 @@ WRONG = RIGHT.replace("cube", "wrong").replace("3 * x**2", "3.0003 * x**2")
 BARE = RIGHT.replace("cube", "bare").replace(", samples=[call((2,))]", "")
 
 
-@pytest.fixture(autouse=True)
-def _forget_own_ops() -> Iterator[None]:
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_sm.op import REGISTRY
-
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/own-ops.md", "docs/kinks.md"]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
@@ -23,16 +21,7 @@ def _numbers_rounded(text: str) -> str:
     return re.sub(r"-?\d+\.\d*(?:e[+-]?\d+)?", lambda m: f"{float(m[0]):.4f}", text).strip()
 
 
-@pytest.fixture
-def _own_ops():
-    """Forget the ops that a page registers."""
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
-
-
-@pytest.mark.usefixtures("_own_ops")
+@pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace, in an empty folder."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,13 @@ import tinygrad_sm as sm
 from tinygrad_sm import Op, Tensor, nn
 from tinygrad_sm import functional as F
 from tinygrad_sm.inspection import GradcheckError, GradcheckReport
-from tinygrad_sm.op import REGISTRY
 from tinygrad_sm.random import get_state
 
 
 @pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Op]]:
+def own(registry: dict[str, Op]) -> Callable[..., Op]:
     """Make ops that are forgotten after the test."""
-    before = dict(REGISTRY)
-    yield lambda forward, *rules, **options: Op(forward, rules, **{"name": "own", **options})
-    REGISTRY.clear()
-    REGISTRY.update(before)
+    return lambda forward, *rules, **options: Op(forward, rules, **{"name": "own", **options})
 
 
 def found(f: Any, inputs: Any, **options: Any) -> GradcheckReport:

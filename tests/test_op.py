@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,6 @@ import tinygrad_sm.functional as F
 from tinygrad_sm import Op, Tensor
 from tinygrad_sm.op import MODE, REGISTRY
 from tinygrad_sm.ops.arithmetic import add, exp, mul
-
-
-@pytest.fixture
-def registry() -> Iterator[dict[str, Op]]:
-    before = dict(REGISTRY)
-    yield REGISTRY
-    REGISTRY.clear()
-    REGISTRY.update(before)
 
 
 def test_names_are_unique_and_lead_to_the_op() -> None:

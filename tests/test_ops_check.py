@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,7 @@ from tinygrad_sm.ops.sample import call
 LIBRARY = [op.name for op in REGISTRY.values() if op.vjp is not None and op.home.startswith("tinygrad_sm.ops")]
 
 
-@pytest.fixture(autouse=True)
-def _forget_own_ops() -> Iterator[None]:
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def own(forward: Any, vjp: Any, **options: Any) -> Op:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,17 +143,16 @@ def _layers(row: dict[str, Any]) -> tuple[Any, int]:
 
 def _finite(value: Any) -> Any:
     """Put None, which JSON knows, in place of NaN and infinity, anywhere in a line of metrics."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return _each(lambda x: None if isinstance(x, float) and not math.isfinite(x) else x, value)
 
 
 def _numbers(value: Any) -> Any:
     """Undo `_finite`: put NaN in place of None."""
+    return _each(lambda x: math.nan if x is None else x, value)
+
+
+def _each(f: Callable[[Any], Any], value: Any) -> Any:
+    """Return dicts and lists with f of what they hold."""
     if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return math.nan if value is None else value
+        return {k: _each(f, v) for k, v in value.items()}
+    return [_each(f, v) for v in value] if isinstance(value, list) else f(value)

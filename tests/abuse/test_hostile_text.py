@@ -9,7 +9,6 @@ import base64
 import html
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +20,6 @@ from hypothesis import strategies as st
 from test_graph import leaf, scope
 
 import tinygrad_sm as sm
-from tinygrad_sm import op
 from tinygrad_sm.viz import plot
 from tinygrad_sm.viz.cards import plain
 from tinygrad_sm.viz.dot import Drawing, draw
@@ -38,13 +36,7 @@ ATTRIBUTES = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give the table of ops back as it was."""
-    before = dict(op.REGISTRY)
-    yield
-    op.REGISTRY.clear()
-    op.REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("registry")
 
 
 def drawing(names: list[str]) -> Drawing:

@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from helpers import own_ops
 from row import Row
 
 import tinygrad_sm as sm
 from tinygrad_sm import Op, Tensor
-from tinygrad_sm.op import REGISTRY
 
 
 def leaf(*shape: int) -> Tensor:
     return Tensor(np.ones(shape, np.float32), requires_grad=True)
-
-
-@contextmanager
-def own_ops() -> Iterator[None]:
-    """Forget the ops that are registered inside."""
-    before = dict(REGISTRY)
-    try:
-        yield
-    finally:
-        REGISTRY.clear()
-        REGISTRY.update(before)
 
 
 def without_recording() -> None:

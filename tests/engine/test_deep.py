@@ -40,7 +40,7 @@ def test_a_chain_of_300_000_ops() -> None:
 def test_a_long_chain_is_differentiated_twice() -> None:
     x = leaf(1.0)
     y = x * x
-    for _ in range(20_000):
+    for _ in range(50_000):
         y = y * 1.0
     (g,) = sm.grad(y, x, create_graph=True)
     (h,) = sm.grad(g, x)
@@ -73,15 +73,6 @@ def test_a_deep_chain_of_fused_ops() -> None:
     y[0, 0].backward()
     assert y.data.sum() == pytest.approx(3.0)
     assert z.grad.data.sum() == pytest.approx(0.0, abs=1e-15)  # adding a constant to all logits changes nothing
-
-
-def test_a_recorded_pass_over_50_000_ops() -> None:
-    x = leaf(1.0)
-    y = x * x
-    for _ in range(50_000):
-        y = y * 1.0
-    (g,) = sm.grad(y, x, create_graph=True)
-    assert (g.item(), sm.grad(g, x)[0].item()) == (2.0, 2.0)
 
 
 def test_a_wide_graph_of_40_000_tensors() -> None:

@@ -59,36 +59,44 @@ class Detector(Recorder):
         """Refuse a NaN or inf in what `op` made, or was given."""
         super().made(t, op, args, kwargs)
         raw = [a.data if isinstance(a, Tensor) else a for a in args]
-        where = place(Note(*source_line()), MODE.get().scope)
+
+        def where() -> str:
+            return place(Note(*source_line()), MODE.get().scope)
+
         for i, array in enumerate([*raw, *kwargs.values()]):
             if isinstance(array, np.ndarray) and (bad := _kinds(array) - {"-inf"}):
                 leaf = i < len(args) and isinstance(args[i], Tensor) and args[i].op is None
                 hint = ", a leaf: look at the data, or at the update before" if leaf else ""
                 raise AnomalyError(
-                    f"{op.name} was given {_counted(array, bad)}, in {part(args, kwargs, i)}{hint}{where}"
+                    f"{op.name} was given {_counted(array, bad)}, in {part(args, kwargs, i)}{hint}{where()}"
                 )
         made = _kinds(t.data)
         if bad := made.difference(*map(_kinds, (*raw, *kwargs.values()))) | made & {"NaN"}:
             seen = _parts(args, kwargs, [*raw, *kwargs.values(), t.data])
-            raise AnomalyError(f"{op.name} made {_counted(t.data, bad)}{where}{_shown(seen, t.data, bad)}")
+            raise AnomalyError(f"{op.name} made {_counted(t.data, bad)}{where()}{_shown(seen, t.data, bad)}")
 
     def pulled(self, t: Tensor, g: Any, shares: Sequence[Any]) -> None:
         """Refuse a NaN or inf in the gradient of `t`, or in what it gives its arguments."""
         super().pulled(t, g, shares)
         g = np.asarray(g)
-        where = place(t.note if isinstance(t.note, Note) else None, t.scope)
-        name = f"{t.op.name if t.op else 'a leaf'}{f' {t.name!r}' if t.name else ''}"
         if bad := _kinds(g):
-            raise AnomalyError(f"the gradient of {name}, {_shape(g)}, has {_counted(g, bad)}{where}")
-        for i, share in enumerate(shares):
-            if share is not None and (bad := _kinds(np.asarray(share)).difference(*map(_kinds, t.raw))):
-                share = np.asarray(share)
+            raise AnomalyError(f"the gradient of {_named(t)}, {_shape(g)}, has {_counted(g, bad)}{_made_at(t)}")
+        for i, share in enumerate(np.asarray(s) if s is not None else None for s in shares):
+            if share is not None and (bad := _kinds(share).difference(*map(_kinds, t.raw))):
                 seen = {"the gradient that came in": g}
                 seen |= _parts(t.args, t.kwargs, [*t.raw, *t.kwargs.values(), t.out])
                 raise AnomalyError(
-                    f"the backward pass of {name} made {_counted(share, bad)}, for {part(t.args, t.kwargs, i)}"
-                    f"{where}{_shown(seen, share, bad)}"
+                    f"the backward pass of {_named(t)} made {_counted(share, bad)}, for {part(t.args, t.kwargs, i)}"
+                    f"{_made_at(t)}{_shown(seen, share, bad)}"
                 )
+
+
+def _named(t: Tensor) -> str:
+    return f"{t.op.name if t.op else 'a leaf'}{f' {t.name!r}' if t.name else ''}"
+
+
+def _made_at(t: Tensor) -> str:
+    return place(t.note if isinstance(t.note, Note) else None, t.scope)
 
 
 def _parts(args: Sequence[Any], kwargs: dict[str, Any], values: Sequence[Any]) -> dict[str, Any]:

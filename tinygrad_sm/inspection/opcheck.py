@@ -117,11 +117,7 @@ def _shown(sample: Sample) -> str:
 def _check(op: Op, sample: Sample, order: int, seed: int) -> float:
     """Raise an AssertionError if anything is wrong with the op on this sample; return the worst error."""
     args = sample.draw(op.domain, seed)
-    # What is drawn wants a gradient, and a first argument that the sample gives as an array of floats.
-    wanted = [
-        i for i, a in enumerate(sample.args)
-        if type(a) is tuple or (i == 0 and isinstance(a, np.ndarray) and a.dtype.kind == "f")
-    ]  # fmt: skip
+    wanted = sample.wanted
 
     def on(f: Any, values: Any) -> Any:
         given = dict(zip(wanted, values, strict=True))

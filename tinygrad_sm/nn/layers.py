@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import functional as F
 from ..ops.arguments import operand
+from ..ops.loss import check_reduction
 from ..ops.norm import normalized
-from ..ops.options import count, refuse, within
+from ..ops.options import count, refuse, toggle, within
 from ..random import default_rng
 from ..tensor import Tensor
 from .module import Module
@@ -32,12 +33,6 @@ def normal(shape: tuple[int, ...], std: float, rng: Rng = None) -> Tensor:
 def constant(shape: tuple[int, ...], value: float) -> Tensor:
     """Return a parameter with all entries equal, float32."""
     return Tensor(np.full(shape, value, np.float32), requires_grad=True)
-
-
-def check_switch(value: Any, caller: str, name: str) -> None:
-    """Refuse an option that is not True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{caller}: {name} must be True or False, not {value!r:.60}")
 
 
 def no_input(given: Any, layer: str, call: str = "x") -> None:
@@ -66,7 +61,7 @@ class Linear(Module):
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, rng: Rng = None) -> None:
         count(in_features, "in_features", "Linear", 0)
         count(out_features, "out_features", "Linear", 0)
-        check_switch(bias, "Linear", "bias")
+        toggle(bias, "bias", "Linear")
         bound = 1 / math.sqrt(in_features) if in_features else 0.0
         self.weight = uniform((out_features, in_features), bound, rng)
         self.bias = uniform((out_features,), bound, rng) if bias else None
@@ -108,7 +103,7 @@ class LayerNorm(Module):
 
     def __init__(self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True) -> None:
         within(eps, 0, math.inf, "eps", "LayerNorm")
-        check_switch(bias, "LayerNorm", "bias")
+        toggle(bias, "bias", "LayerNorm")
         self.normalized_shape, self.eps = normalized_shape, eps
         shape = normalized(normalized_shape, "LayerNorm")
         self.weight, self.bias = constant(shape, 1.0), constant(shape, 0.0) if bias else None
@@ -290,8 +285,7 @@ class MSELoss(Module):
 
     def __init__(self, reduction: str = "mean") -> None:
         no_input(reduction, "MSELoss")
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"MSELoss: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+        check_reduction(reduction, "MSELoss")
         self.reduction = reduction
 
     def forward(self, input: Any, target: Any) -> Any:

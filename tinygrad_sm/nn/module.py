@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from ..io import as_arrays, check_names
 from ..op import MODE
+from ..ops.options import toggle
 from ..tensor import Array, Tensor
 from ..text import visible
 
@@ -138,10 +137,9 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all inside it to training (dropout works), or with False to evaluation."""
-        if not isinstance(mode, (bool, np.bool_)):
-            raise TypeError(f"train: mode must be True or False, not {mode!r:.60}")
+        mode = toggle(mode, "mode", "train")
         for _, module in self.named_modules():
-            module.training = bool(mode)
+            module.training = mode
         return self
 
     def eval(self) -> Module:

@@ -97,8 +97,8 @@ def count(x: Any, name: str, caller: str, least: int = 1) -> int:
     return int(x)
 
 
-def toggle(x: Any, name: str, caller: str, advice: str) -> bool:
-    """Return True or False, and refuse what merely counts as one of them."""
+def toggle(x: Any, name: str, caller: str, advice: str = "") -> bool:
+    """Return True or False, and refuse what merely counts as one of them; `advice` says what was meant instead."""
     if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{caller}: {name} must be True or False, not {shown(x)}; {advice}")
+        raise TypeError(f"{caller}: {name} must be True or False, not {shown(x)}" + (f"; {advice}" if advice else ""))
     return bool(x)

@@ -11,7 +11,7 @@ from ..op import Op
 from ..tensor import FUNCTIONS, Tensor, attach
 from .arguments import normalize_axis, operand, single
 from .kinks import kept
-from .options import refuse
+from .options import refuse, toggle
 from .sample import call
 
 Axis = Any  # None (all axes), an int, or a tuple of ints
@@ -58,8 +58,7 @@ def _reduction(name: str, f: Any, *own: str) -> Any:
                 )
                 raise TypeError(f"axis must be an int, a tuple of ints or None, not an array{two}") from None
             normalize_axis(axis, np.ndim(x), name)
-            if not isinstance(keepdims, (bool, np.bool_)):
-                raise TypeError(f"keepdims must be True or False, not {keepdims!r}") from None
+            toggle(keepdims, "keepdims", name)
             raise
 
     return forward

@@ -18,6 +18,12 @@ class Sample(NamedTuple):
         rng = np.random.default_rng(seed)
         return [np.asarray(rng.uniform(*domain, size=a), dtype) if type(a) is tuple else a for a in self.args]
 
+    @property
+    def wanted(self) -> list[int]:
+        """Which arguments want a gradient: all that are drawn, and a first one that is given as floats."""
+        first = isinstance(self.args[0], np.ndarray) and self.args[0].dtype.kind == "f"
+        return [i for i, a in enumerate(self.args) if type(a) is tuple or (i == 0 and first)]
+
 
 def call(*args: Any, **kwargs: Any) -> Sample:
     """Describe a sample call of an op: `call((2, 3), (3,))` is `op(a, b)` with arrays of these shapes."""

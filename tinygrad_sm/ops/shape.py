@@ -173,10 +173,10 @@ def expand_dims(x: Any, axis: Any) -> Any:
     x = operand(x)
     if axis is None:
         raise TypeError("expand_dims: axis must be an int or a tuple of ints, not None")
-    count = len(axis) if isinstance(axis, tuple) else 1
-    axes = normalize_axis(axis, x.ndim + count, "expand_dims")
+    ndim = x.ndim + (len(axis) if isinstance(axis, tuple) else 1)
+    axes = normalize_axis(axis, ndim, "expand_dims")
     lengths = iter(x.shape)
-    return _reshape(x, shape=tuple(1 if i in axes else next(lengths) for i in range(x.ndim + count)))
+    return _reshape(x, shape=tuple(1 if i in axes else next(lengths) for i in range(ndim)))
 
 
 def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:

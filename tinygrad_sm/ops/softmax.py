@@ -45,7 +45,7 @@ def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0) -> Peak:
     """
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
-    _exp(z, peak, e, temperature)
+    np.exp(_below(z, peak, e, temperature), out=e)
     rest = without(e, at).astype(_double(z), copy=False) + (e[at] - 1)  # e is 1 there, or NaN
     found = Peak(at, peak, rest, np.flatnonzero(rest < SURE) if z.itemsize == dtype.itemsize else at[0][:0])
     if found.sure.size:
@@ -54,11 +54,12 @@ def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0) -> Peak:
     return found
 
 
-def _exp(z: Array, peak: Array, e: Array, temperature: float) -> None:
-    np.subtract(z, peak[:, None], out=e)
+def _below(z: Array, peak: Array, d: Array, temperature: float) -> Array:
+    """Write (z − max) / temperature into `d`, and return it."""
+    np.subtract(z, peak[:, None], out=d)
     if temperature != 1.0:
-        e /= temperature
-    np.exp(e, out=e)
+        d /= temperature
+    return d
 
 
 def without(x: Array, at: tuple[Array, Array], dtype: Any = None) -> Array:
@@ -176,9 +177,7 @@ def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> 
         for block in blocks(z):
             o = out[block]
             peaks.append(exp_rows(z[block], o, x.dtype, temperature))
-            np.subtract(z[block], column(peaks[-1].value, o), out=o)
-            if temperature != 1.0:
-                o /= temperature
+            _below(z[block], peaks[-1].value, o, temperature)
             o -= column(np.log1p(peaks[-1].rest), o)
     return from_rows(out, x, axis), peaks
 
@@ -194,7 +193,7 @@ def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int 
             o[...] = c
             others = without(o, peak.at, _double(o))  # these may cancel
             top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
-            _exp(z[block], peak.value, o, temperature)  # and not exp(y), which has the rounding of y in it
+            np.exp(_below(z[block], peak.value, o, temperature), out=o)  # not exp(y), with the rounding of y in it
             if peak.sure.size:
                 o[peak.sure] = exactly(z[block], peak, temperature)
             o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
