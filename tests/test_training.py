@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -288,7 +289,16 @@ def test_a_new_run_in_an_old_folder_never_resumes_the_old_one(
     assert resumed in (None, expected)
 
 
+@pytest.fixture
+def _heeds_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C interrupt, although a shell starts what runs in the background with that signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @no_pictures
+@pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_a_second_ctrl_c_interrupts_at_once(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
