@@ -12,7 +12,8 @@ from helpers import close, leaf, normal
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Op, Tensor
-from tinygrad_sm.op import MODE, REGISTRY
+from tinygrad_sm.mode import MODE
+from tinygrad_sm.op import REGISTRY
 from tinygrad_sm.ops.arithmetic import add, exp, mul
 
 

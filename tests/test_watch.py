@@ -18,7 +18,7 @@ from helpers import DIFFERENTIABLE, Case, close, graph_of, leaf, normal
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor, nn
-from tinygrad_sm.op import MODE
+from tinygrad_sm.mode import MODE
 
 
 def test_a_tensor_knows_the_line_that_made_it() -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from .checks import check_share, check_start, check_unchanged, named
-from .op import MODE, grad_mode
-from .tensor import Tensor, as_array, attach
+from .mode import MODE, grad_mode
+from .tensor import Tensor, as_array, attach, wrap
 
 Cotangent = Any  # an array in a raw pass, a Tensor in a recorded one
 _deposit_lock = threading.Lock()
@@ -31,7 +31,7 @@ def ancestors(roots: Collection[Tensor], stop: Collection[Tensor] = ()) -> list[
     while stack:
         t = stack.pop()
         if t.op is not None and t not in stop:
-            for a, needed in zip(t.args, t.need, strict=True):
+            for a, needed in zip(t.args, t.need):  # noqa: B905 (quicker so)
                 if needed and a not in seen:
                     seen.add(a)
                     stack.append(a)
@@ -59,7 +59,7 @@ def sweep(
         g = gradients.pop(t, None)
         if g is None:
             continue
-        for hook in tuple(t.hooks or ()) if t not in stop else ():
+        for hook in tuple(t.hooks) if t.hooks and t not in stop else ():
             new = hook(g if create_graph else Tensor(np.array(g)))
             if new is not None:
                 g = start(t, new if create_graph else np.array(new), create_graph, f"a hook's replacement, {hook!r}")
@@ -70,7 +70,7 @@ def sweep(
         if watch:
             watch.pulled(t, g, shares)
         yield t, g, shares
-        for a, share in zip(t.args, shares, strict=False):
+        for a, share in zip(t.args, shares):  # noqa: B905
             if share is None:
                 continue
             if a not in gradients:
@@ -93,7 +93,15 @@ def _shares(t: Tensor, g: Cotangent, need: list[bool], create_graph: bool, consu
         shares = _pull_definition(t, g, need) if fused else t.op.pull(t, g, need, consume)
     except (ValueError, TypeError, IndexError) as error:
         raise named(error, f"the gradient of {t.op.name}", t.raw) from error
-    return [_fitted(s, a, t) if n else None for s, a, n in zip(shares, t.args, need, strict=False)]
+    fitted: list[Cotangent | None] = []
+    for share, a, n in zip(shares, t.args, need):  # noqa: B905 (quicker so)
+        if not n or share is None:
+            fitted.append(None)
+        elif type(share) is np.ndarray and share.shape == a.data.shape and share.dtype == a.data.dtype:
+            fitted.append(share)
+        else:
+            fitted.append(_fitted(share, a, t))
+    return fitted
 
 
 def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | None]:
@@ -109,8 +117,6 @@ def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | No
 def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
     """Bring a rule's result to the shape and dtype of the argument: undo broadcasting, once, for every op."""
     share = np.asarray(share) if isinstance(share, (float, int, list)) else share
-    if share is None or (share.shape == a.data.shape and share.dtype == a.data.dtype):
-        return share
     check_share(share, a, t)
     if share.shape != a.shape:
         extra = share.ndim - a.ndim
@@ -155,13 +161,13 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
 def _deposit(t: Tensor, g: Cotangent, given: set[int]) -> None:
     """Set `t.grad`, or add to that of a leaf; always in a buffer of its own, since gradients may alias."""
     with _deposit_lock:  # two threads may train the same leaf
-        if t.op is None and t.grad is not None:
-            t.grad = t.grad + g
+        if t.op is None and t._grad is not None:
+            t._grad = t._grad + g
         elif isinstance(g, Tensor):
-            t.grad = g.astype(g.dtype)  # a recorded copy
+            t._grad = g.astype(g.dtype)  # a recorded copy
         else:
             shared = t.hooks or g.base is not None or id(g) in given
-            t.grad = Tensor(g.copy() if shared else g)
+            t._grad = wrap(g.copy() if shared else g)
             given.add(id(g))
 
 

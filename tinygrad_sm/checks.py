@@ -70,6 +70,8 @@ def check_share(share: Any, a: Tensor, t: Tensor) -> None:
     if a.dtype.kind != "f":
         raise TypeError(f"{_name(t)}: only floats have gradients; an argument of {a.dtype} has requires_grad=True")
     extra = share.ndim - a.ndim
+    if extra >= 0 and share.shape[extra:] == a.shape:
+        return
     if extra < 0 or any(n not in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True)):
         raise RuntimeError(f"the rule of {_name(t)} returned a gradient of shape {share.shape} for shape {a.shape}")
 

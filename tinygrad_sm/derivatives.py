@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import Cotangent, ancestors, start, sweep
-from .op import enable_grad, grad_mode
+from .mode import enable_grad, grad_mode
 from .tensor import Tensor
 
 

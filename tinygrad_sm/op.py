@@ -9,54 +9,22 @@ gives derivatives of any order.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from .checks import check_op, check_pair, check_shares, named
+from .mode import MODE
 from .tensor import FUNCTIONS, UFUNCS, Tensor, as_array, wrap
 
 REGISTRY: dict[str, Op] = {}
+PLAIN = {np.ndarray, float, int}  # what most arguments are that are not Tensors
 
 
 def registered(name: str) -> Op:
     """Return the op of this name."""
     return REGISTRY[name]
-
-
-class Mode(NamedTuple):
-    """What holds for the ops called in this context (thread or task): are they recorded, where, and who watches."""
-
-    grad: bool = True
-    scope: tuple[str, ...] = ()
-    watch: Any = None  # an object with `made` and `pulled`: see inspection/watch.py
-
-
-MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa: B039 (a NamedTuple is immutable)
-
-
-@contextmanager
-def grad_mode(on: bool) -> Iterator[None]:
-    """Record the ops called inside, or don't."""
-    before = MODE.get()
-    try:  # what is set inside is undone even if Ctrl-C comes right after it
-        MODE.set(before._replace(grad=on))
-        yield
-    finally:
-        MODE.set(before)
-
-
-def no_grad() -> Any:
-    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients."""
-    return grad_mode(False)
-
-
-def enable_grad() -> Any:
-    """Context manager and decorator: record again, inside a `no_grad` block."""
-    return grad_mode(True)
 
 
 Rule = Callable[..., Any]
@@ -126,6 +94,9 @@ class Op:
                 boxed = True
                 raw.append(a.data)
                 need.append(a.requires_grad)
+            elif type(a) in PLAIN:
+                raw.append(a)
+                need.append(False)
             elif isinstance(a, (list, tuple)):
                 return self(*(as_array(b) if isinstance(b, (list, tuple)) else b for b in args), **kwargs)
             elif isinstance(a, np.float64) and any(isinstance(b, Tensor) for b in args):
@@ -138,15 +109,21 @@ class Op:
             out = self.forward(*raw, **kwargs)
         except (ValueError, TypeError, IndexError) as error:
             raise named(error, self.name, raw) from error
-        residual = []
+        residual: Any = ()
         if self.definition is not None:
             out, *residual = check_pair(out, self.name)
         if not boxed:
             return out
         tensor, mode = wrap(out), MODE.get()
         if True in need and mode.grad and self.vjp is not None:
-            tensor.requires_grad, tensor.op, tensor.args, tensor.raw = True, self, args, raw
-            tensor.need, tensor.kwargs, tensor.residual, tensor.scope = need, kwargs, residual, mode.scope
+            tensor.requires_grad = True
+            tensor.op = self
+            tensor.args = args
+            tensor.raw = raw
+            tensor.need = need
+            tensor.kwargs = kwargs
+            tensor.residual = residual
+            tensor.scope = mode.scope
             tensor.out = tensor.data
         elif True in need:
             tensor.note = "it was computed under sm.no_grad()" if self.vjp else f"{self.name} is piecewise constant"
@@ -157,17 +134,22 @@ class Op:
     def pull(self, t: Tensor, g: Any, need: list[bool], consume: bool) -> Sequence[Any]:
         """Return the gradients of the arguments of `t` for the cotangent `g`: on arrays, or recorded on Tensors."""
         assert self.vjp is not None
-        y, args = (t, t.args) if isinstance(g, Tensor) else (t.out, t.raw)
+        y, args, kwargs = (t, t.args, t.kwargs) if isinstance(g, Tensor) else (t.out, t.raw, t.kwargs)
         if isinstance(self.vjp, tuple):
-            if True in need[len(self.vjp) :]:  # trailing arguments without a rule are constants
+            if len(need) > len(self.vjp) and True in need[len(self.vjp) :]:  # arguments without a rule are constants
                 raise TypeError(f"{self.name} has {len(self.vjp)} rules, but a later argument requires a gradient")
-            return [rule(g, y, *args, **t.kwargs) if n else None for rule, n in zip(self.vjp, need, strict=False)]
+            shares = []
+            for rule, n in zip(self.vjp, need):  # noqa: B905 (quicker so, as is the plain loop)
+                shares.append(rule(g, y, *args, **kwargs) if n else None)
+            return shares
         residual = None
         if self.definition is not None:
             # The residual is moved to the one pass that consumes it, which may overwrite it. `pop` is
             # atomic, so that of two threads one gets it; later passes compute it again.
-            with suppress(IndexError):
+            try:
                 residual = t.residual.pop() if consume else None
+            except IndexError:
+                residual = None
             if residual is None:
                 residual = self.forward(*t.raw, **t.kwargs)[1]
-        return check_shares(self.vjp(g, y, residual, *args, **t.kwargs), t)
+        return check_shares(self.vjp(g, y, residual, *args, **kwargs), t)

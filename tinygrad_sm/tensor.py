@@ -246,9 +246,12 @@ def attach(**methods: Any) -> None:
 
 def _fill(tensor: Tensor, array: Array, requires_grad: bool) -> Tensor:
     """Give a new tensor its slots, as a leaf."""
-    tensor.data, tensor.requires_grad, tensor.order = array, requires_grad, next(_creation)
+    tensor.data = array
+    tensor.requires_grad = requires_grad
+    tensor.order = next(_creation)
     tensor._grad = tensor.name = tensor.op = tensor.hooks = tensor.note = None
-    tensor.args, tensor.scope, tensor.retains = (), (), False
+    tensor.args = tensor.scope = ()
+    tensor.retains = False
     return tensor
 
 

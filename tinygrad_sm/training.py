@@ -28,7 +28,7 @@ import numpy as np
 from . import data, io, nn, optim
 from . import functional as F
 from .inspection.flow import attention_stats, layer_norms
-from .op import no_grad
+from .mode import no_grad
 from .random import get_state, manual_seed, set_state
 from .runs import read_config, read_losses, read_metrics, read_text, to_json, write_json
 from .tensor import Array

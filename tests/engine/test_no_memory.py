@@ -13,7 +13,7 @@ START = """
 import resource
 import numpy as np, tinygrad_sm as sm
 from tinygrad_sm.autograd import _deposit_lock
-from tinygrad_sm.op import MODE, Mode
+from tinygrad_sm.mode import MODE, Mode
 
 def limit(extra):
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -64,7 +64,7 @@ STEP = """
 optimizer = sm.optim.Adam([x], lr=0.1)
 (x * x).sum().backward()
 before = x.data.copy()
-limit(20 * MB)
+limit(8 * MB)
 try:
     optimizer.step()
     raise AssertionError("the limit is too high")

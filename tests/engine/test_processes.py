@@ -18,7 +18,7 @@ from helpers import leaf, normal
 
 import tinygrad_sm as sm
 from tinygrad_sm import autograd
-from tinygrad_sm.op import MODE, Mode
+from tinygrad_sm.mode import MODE, Mode
 
 METHODS = [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()]
 TOKENS = np.arange(12).reshape(2, 6) % 7

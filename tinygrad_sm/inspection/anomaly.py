@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import MODE, Op
+from ..mode import MODE
+from ..op import Op
 from ..tensor import Array, Tensor
 from .watch import Note, Recorder, part, place, source_line, watched
 

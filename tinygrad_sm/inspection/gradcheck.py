@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..derivatives import grad
+from ..mode import enable_grad
 from ..nn.module import Module
-from ..op import enable_grad
 from ..random import get_state, set_state
 from ..tensor import Array, Tensor
 from .differences import Evaluate, careful, slopes

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..derivatives import grad
-from ..op import REGISTRY, Op, enable_grad
+from ..mode import enable_grad
+from ..op import REGISTRY, Op
 from ..ops.sample import Sample
 from ..tensor import Tensor
 from ..text import visible

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..op import MODE, Op
+from ..mode import MODE
+from ..op import Op
 from ..tensor import Tensor
 
 PACKAGE = Path(__file__).parent.parent

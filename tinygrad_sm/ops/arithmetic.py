@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..op import MODE, REGISTRY, Op
+from ..mode import MODE
+from ..op import REGISTRY, Op
 from ..tensor import FUNCTIONS, Tensor, attach
 from .kinks import kept, only_where_needed, quotient, steep
 from .sample import call

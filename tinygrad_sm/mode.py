@@ -1,0 +1,40 @@
+"""What holds for the ops called in a context: whether they are recorded, in which modules, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+
+class Mode(NamedTuple):
+    """What holds for the ops called in this context (thread or task): are they recorded, where, and who watches."""
+
+    grad: bool = True
+    scope: tuple[str, ...] = ()
+    watch: Any = None  # an object with `made` and `pulled`: see inspection/watch.py
+
+
+MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa: B039 (a NamedTuple is immutable)
+
+
+@contextmanager
+def grad_mode(on: bool) -> Iterator[None]:
+    """Record the ops called inside, or don't."""
+    before = MODE.get()
+    try:  # what is set inside is undone even if Ctrl-C comes right after it
+        MODE.set(before._replace(grad=on))
+        yield
+    finally:
+        MODE.set(before)
+
+
+def no_grad() -> Any:
+    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients."""
+    return grad_mode(False)
+
+
+def enable_grad() -> Any:
+    """Context manager and decorator: record again, inside a `no_grad` block."""
+    return grad_mode(True)
