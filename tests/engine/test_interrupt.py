@@ -17,7 +17,8 @@ import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Op, Tensor
 from tinygrad_sm.autograd import _deposit_lock
-from tinygrad_sm.op import MODE, REGISTRY, Mode
+from tinygrad_sm.mode import MODE, Mode
+from tinygrad_sm.op import REGISTRY
 
 TARGET = np.array([0, 2, 1, 0])
 
@@ -229,6 +230,34 @@ def test_an_optimiser_works_on_after_an_interrupted_step(kind: Any) -> None:
     assert moments > 5
 
 
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_an_interrupted_step_was_done_or_was_not(kind: str) -> None:
+    """Parameters, their buffers and the count of steps change together."""
+
+    def trainer() -> Any:
+        params = [leaf(normal(2, 3)), leaf(normal(3, seed=1), np.float32), leaf(normal(2, seed=2))]
+        optimizer = getattr(sm.optim, kind)(params, lr=0.1, **({"momentum": 0.9} if kind == "SGD" else {}))
+        for seed in (3, 4):
+            for i, p in enumerate(params):
+                p.grad = Tensor(normal(*p.shape, seed=10 * seed + i).astype(p.dtype))
+            if seed == 3:
+                optimizer.step()
+        return params, optimizer
+
+    def all_of(state: Any) -> list[bytes]:
+        return [*bits(state[0]), *bits(state[1].state_dict().values())]
+
+    state = trainer()
+    before = all_of(state)
+    state[1].step()
+    after = all_of(state)
+    moments = [all_of(state) for state in at_every_moment(trainer, lambda state: state[1].step())]
+    assert all(now in (before, after) for now in moments)
+    assert before in moments
+    assert after in moments
+    assert before != after
+
+
 def test_the_interrupter_interrupts() -> None:
     with counting() as counter:
         (leaf(1.0) * 2.0).backward()
@@ -241,7 +270,7 @@ SIGINT = """
 import os, random, signal, sys, threading
 import numpy as np, tinygrad_sm as sm
 from tinygrad_sm.autograd import _deposit_lock
-from tinygrad_sm.op import MODE, Mode
+from tinygrad_sm.mode import MODE, Mode
 
 def interrupt(delay, caught):
     while not caught.wait(delay):  # again, should the first be swallowed by a destructor

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import close, differences, leaf
+from helpers import close, differences, leaf, normal
 
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor
+from tinygrad_sm.ops import activation, blocked
 
 ENDS = np.array([-1e4, -100.0, -20.0, -1.0, 0.0, 1.0, 20.0, 100.0, 1e4])
 
@@ -80,3 +81,37 @@ def test_gelu_in_half_precision_has_a_gradient_far_out() -> None:
     x = Tensor(np.array([80, -80, 300], np.float16), requires_grad=True)
     F.gelu(x).sum().backward()
     assert x.grad.tolist() == [1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_gelu_by_blocks_is_gelu_and_the_same_for_any_number_of_threads(
+    turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, c = normal(30, 7), normal(30, 7, seed=1)
+    x, c = (x.T, c.T) if turned else (x, c)
+    t = leaf(x)
+    t.data = x  # as it lies in memory
+    y, whole = F.gelu(t), sm.grad(F.gelu(t), t, c)[0]
+    for module in (blocked, activation):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    threads = sm.get_num_threads()
+    try:
+        for n in (1, 3):
+            sm.set_num_threads(n)
+            assert np.array_equal(F.gelu(t).data, y.data)
+            assert np.array_equal(sm.grad(F.gelu(t), t, c)[0].data, whole.data)
+    finally:
+        sm.set_num_threads(threads)
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    close(y, x * (1 + np.tanh(u)) / 2)
+    close(whole, differences(lambda v: float((F.gelu(v) * c).sum()), [x], [0])[0], rtol=1e-6, atol=1e-8)
+
+
+def test_gelu_keeps_nothing_but_its_argument_for_the_gradient() -> None:
+    x = normal(30, 7)
+    y = F.gelu(t := leaf(x))
+    assert y.residual == [()]
+    before = y.data.copy()
+    y.backward(Tensor(np.ones((30, 7))))
+    assert np.array_equal(t.data, normal(30, 7))
+    assert np.array_equal(y.data, before)

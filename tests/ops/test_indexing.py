@@ -172,3 +172,28 @@ ERRORS = [
 def test_errors(name: str, f: Any, kind: Any, message: str) -> None:
     with pytest.raises(kind, match=message):
         f()
+
+
+def drawn(rng: np.random.Generator, n: int) -> list[Any]:
+    """Lists of n indices below 50: all equal, all different at first, drawn evenly, most of them small, in runs."""
+    zipf = np.minimum(rng.zipf(1.5, n) - 1, 49)
+    return [np.full(n, 3), np.arange(n) % 50, rng.integers(50, size=n), zipf, np.arange(n) * 50 // n]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 13, 50, 333])
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8], ids=lambda d: d.__name__)
+def test_the_gradient_of_an_embedding_adds_up_what_belongs_to_a_row(n: int, dtype: Any) -> None:
+    rng = np.random.default_rng(n)
+    for indices in drawn(rng, n):
+        w, c = leaf(rng.normal(size=(50, 30))), rng.normal(size=(30, n)).T
+        expected = np.zeros((50, 30))
+        np.add.at(expected, indices, c)
+        close(sm.grad(F.embedding(indices.astype(dtype), w), w, c)[0], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("d", [2, 400])
+def test_the_gradient_of_a_half_precision_embedding_is_summed_in_single(d: int) -> None:
+    w, c = leaf(np.zeros((2, d)), np.float16), np.random.default_rng(0).random((500, d)).astype(np.float16)
+    (g,) = sm.grad(F.embedding(np.ones(500, int), w), w, c)
+    assert g.dtype == np.float16
+    assert np.array_equal(g.data[1], c.sum(axis=0, dtype=np.float64).astype(np.float16))

@@ -11,6 +11,7 @@ from helpers import close, leaf, normal
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor
+from tinygrad_sm.ops import blocked
 
 
 def test_layer_norm_has_mean_0_and_variance_1() -> None:
@@ -83,6 +84,79 @@ def test_no_rows_give_no_rows(f: Any) -> None:
     gx, gw = sm.grad(y, [x, w], np.zeros((0, 4)))
     assert gx.shape == (0, 4)
     assert gw.tolist() == [0, 0, 0, 0]
+
+
+def both(x: Any, w: Any, b: Any) -> list[tuple[Any, Any]]:
+    """Return outputs, and functions of the same in simple ops."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    plain = centred / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + 1e-5)
+    rms = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + 1e-5)
+    n = x.shape[-1]
+    return [
+        (F.layer_norm(x, n), plain),
+        (F.layer_norm(x, n, w, b), plain * w + b),
+        (F.layer_norm(x, n, None, b), plain + b),
+        (F.rms_norm(x, n), rms),
+        (F.rms_norm(x, n, w), rms * w),
+    ]
+
+
+# More numbers than BLAS takes in one thread; rows of more; few.
+@pytest.mark.parametrize("shape", [(40, 300), (3, 8300), (2, 7, 5)], ids=str)
+@pytest.mark.parametrize("block", [1, 16 * 300, 1 << 20])
+def test_blocks_of_rows_are_right_and_the_same_for_any_number_of_threads(
+    shape: tuple[int, ...], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", block)
+    x, w, b = leaf(5 + normal(*shape)), leaf(normal(shape[-1], seed=1)), leaf(normal(shape[-1], seed=2))
+    c, found = normal(*shape, seed=3), []
+    threads = sm.get_num_threads()
+    try:
+        for n in (1, 3):
+            sm.set_num_threads(n)
+            results = []
+            for y, expected in both(x, w, b):
+                gradients = sm.grad(y, [x, w, b], c, allow_unused=True)
+                close(y, expected, rtol=1e-11, atol=1e-12)
+                for g, e in zip(gradients, sm.grad(expected, [x, w, b], c, allow_unused=True), strict=True):
+                    assert (g is None) == (e is None)
+                    if e is not None:
+                        close(g, e, rtol=1e-9, atol=1e-11)
+                results += [t.data for t in (y, *gradients) if t is not None]
+            found.append(results)
+    finally:
+        sm.set_num_threads(threads)
+    assert all(np.array_equal(one, three) for one, three in zip(*found, strict=True))
+
+
+def test_nothing_given_is_written_to() -> None:
+    x, w, b, c = normal(6, 5), normal(5, seed=1), normal(5, seed=2), normal(6, 5, seed=3)
+    arrays = [x, w, b, c]
+    before = [a.copy() for a in arrays]
+    for y, _ in both(leaf(x), leaf(w), leaf(b)):
+        y.backward(Tensor(c))
+        assert all(np.array_equal(a, old) for a, old in zip(arrays, before, strict=True))
+
+
+@pytest.mark.parametrize("f", [F.layer_norm, F.rms_norm], ids=lambda f: f.__name__)
+def test_what_is_kept_for_the_gradient_is_two_numbers_a_row(f: Any) -> None:
+    y = f(leaf(normal(30, 40)), 40, leaf(normal(40, seed=1)))
+    kept = [a for block in y.residual[0] for a in block if a is not None]
+    assert 30 <= sum(a.size for a in kept) <= 2 * 30
+
+
+@pytest.mark.parametrize("f", [F.layer_norm, F.rms_norm], ids=lambda f: f.__name__)
+def test_half_precision_sums_a_long_row_in_single(f: Any) -> None:
+    x, c = normal(2, 5000).astype(np.float16), (100 + normal(2, 5000, seed=1)).astype(np.float16)
+    (g,) = sm.grad(f(t := leaf(x, np.float16), 5000), t, c)
+    (expected,) = sm.grad(f(t := leaf(x.astype(np.float64)), 5000), t, c.astype(np.float64))
+    close(g, expected, rtol=2e-3, atol=2e-2)
+
+
+def test_a_large_mean_costs_no_more_digits_than_rounding_the_input_does() -> None:
+    x = (1000 + normal(50, 300)).astype(np.float32)  # E[x²] − mean² would be off by 0.1
+    y = F.layer_norm(x, 300)
+    close(y, F.layer_norm(x.astype(np.float64), 300), atol=3e-4)
 
 
 X = Tensor(np.ones((2, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..op import Op
 from ..tensor import Array, attach
 from .arguments import floats, single
 from .arithmetic import strict
+from .blocked import BLOCK_BYTES, each, row_blocks
 from .kinks import kept, quotient
 from .sample import call
 
@@ -78,33 +80,55 @@ silu = Op(
 C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u = C·(x + A·x³)
 
 
-def _gelu_forward(x: Array) -> tuple[Array, Array]:
-    dtype, x = x.dtype, single(floats(x, "gelu"))
-    t = x * x
-    t *= A
-    t += 1
+def _by_blocks(kernel: Callable[..., None], *arrays: Array) -> None:
+    """Run an elementwise kernel on arrays of one shape, the first of them fresh; large ones block by block."""
+    flat = [a.reshape(-1) for a in arrays]
+    if arrays[0].nbytes <= BLOCK_BYTES:
+        kernel(*flat)
+    else:
+        blocks = row_blocks(arrays[0].size, arrays[0].itemsize * 3 // 2)  # each thread has a block for itself, too
+        each(kernel, *([a[block] for block in blocks] for a in flat))
+
+
+def _tanh_u(x: Array, square: Array) -> Array:
+    t = square * (C * A)  # u = x·(C + C·A·x²)
+    t += C
     t *= x
-    t *= C
-    t = np.tanh(t)
-    y = t + 1
-    y *= x
-    y *= 0.5
-    return y.astype(dtype, copy=False), t
+    return np.tanh(t, out=t)
 
 
-def _gelu_vjp(g: Array, y: Array, t: Array, x: Array) -> tuple[Array]:
-    # With t = tanh u:  y' = ½(1 + t) + ½x(1 − t²)·u' = ½(1 + t) + y·(1 − t)·u',  u' = C·(1 + 3A·x²)
-    x = single(x)
-    slope = x * x
-    slope *= 3 * A * C
-    slope += C
-    slope *= y
-    slope *= 1 - t
+def _gelu_kernel(out: Array, x: Array) -> None:
+    t = _tanh_u(x, np.multiply(x, x, out=out))
     t += 1
     t *= 0.5
-    slope += t
-    slope *= g
-    return (slope,)
+    np.multiply(x, t, out=out)
+
+
+def _gelu_slope_kernel(out: Array, x: Array, y: Array, g: Array) -> None:
+    # y' = ½(1 + t) + ½x(1 − t²)·u' = ½(1 + t) + y·(1 − t)·u' = 1 + (y·u' − ½)·(1 − t),  u' = C + 3·C·A·x²
+    t = _tanh_u(x, np.multiply(x, x, out=out))
+    np.subtract(1, t, out=t)
+    out *= 3 * C * A
+    out += C
+    out *= y
+    out -= 0.5
+    out *= t
+    out += 1
+    out *= g
+
+
+def _gelu_forward(x: Array) -> tuple[Array, tuple[()]]:
+    z = single(floats(x, "gelu"))
+    y = np.empty(z.shape, z.dtype)
+    _by_blocks(_gelu_kernel, y, z)
+    return y.astype(x.dtype, copy=False), ()
+
+
+def _gelu_vjp(g: Array, y: Array, residual: Any, x: Array) -> tuple[Array]:
+    z = single(x)  # tanh u is computed again, for it would take as much memory as x does
+    dx = np.empty(z.shape, z.dtype)
+    _by_blocks(_gelu_slope_kernel, dx, z, y, g)
+    return (dx,)
 
 
 _gelu_tanh = Op(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -67,4 +68,4 @@ def floats(x: Any, caller: str) -> Any:
 
 def count_rows(x: Any) -> int:
     """Return the number of rows along the last axis, which reshape's −1 cannot tell if they are empty."""
-    return int(np.prod(x.shape[:-1], dtype=int))
+    return math.prod(x.shape[:-1])

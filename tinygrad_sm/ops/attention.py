@@ -7,103 +7,134 @@ and dividing by √d_k keeps the softmax away from its flat ends. `scale=1.0` sw
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..op import Op
 from ..random import dropout_mask
 from ..tensor import Array, Tensor
-from .arguments import given, single
+from .arguments import count_rows, given, single
 from .arithmetic import where
-from .blocked import row_blocks
+from .blocked import each, row_blocks
 from .options import positive, refuse, toggle, within
 from .sample import call
-from .softmax import softmax
+from .softmax import quiet, softmax
+from .sums import sums
 
-KEEP_BYTES = 1 << 26  # weights up to this size are kept for the backward pass, larger ones computed again
-
-
-def _blocks(heads: int, t: int, row_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Cut the scores (heads, T, S) into blocks: whole heads while they fit, rows of one head otherwise."""
-    for h in row_blocks(heads, t * row_bytes):
-        for rows in row_blocks(t, (h.stop - h.start) * row_bytes):
-            yield h, rows
+KEEP_BYTES = 1 << 22  # weights up to this size are kept for the backward pass, larger ones computed again
 
 
-def _weights(q: Array, k: Array, mask: Array | None, causal: bool, scale: float, h: slice, rows: slice) -> Array:
-    """Return softmax(q·kᵀ·scale) for one block: (heads, rows, keys)."""
-    q = q[h, rows] * q.dtype.type(scale)
+class Part(NamedTuple):
+    """What the forward pass knows of a block of rows: its weights are p = exp(s − peak) / total."""
+
+    e: Array | None  # (H, R, S) exp(s − peak), if kept
+    peak: Array  # (H, R, 1)
+    total: Array  # (H, R, 1)
+
+
+def _heads(heads: int, t: int, row_bytes: int) -> list[slice]:
+    """Cut heads into groups whose scores fit half a block together, or single ones."""
+    return row_blocks(heads, 2 * t * row_bytes)
+
+
+def _scores(q: Array, k: Array, mask: Array | None, causal: bool, h: slice, rows: slice) -> Array:
+    """Return the scores q·kᵀ of one block, −inf where a key is hidden: (heads, rows, keys to the last one seen)."""
     last = min(rows.stop, k.shape[1]) if causal else k.shape[1]  # later keys are hidden from all these rows
-    p = q @ k[h, :last].swapaxes(1, 2)  # (H, R, S)
+    s = q[h, rows] @ k[h, :last].swapaxes(1, 2)  # (H, R, S)
     if mask is not None:
         part = mask[h if len(mask) > 1 else slice(None), rows if mask.shape[1] > 1 else slice(None), :last]
         if part.dtype == bool:
-            np.copyto(p, -np.inf, where=~part)
+            np.copyto(s, -np.inf, where=~part)
         else:
-            p += part
+            s += part
     if causal:
-        np.copyto(p, -np.inf, where=np.arange(rows.start, rows.stop)[:, None] < np.arange(last))
-    peak = p.max(axis=-1, keepdims=True, initial=-np.inf)
-    p -= np.where(np.isneginf(peak), 0, peak)  # a row with nothing to attend to becomes exp(−inf) = 0 …
-    np.exp(p, out=p)
-    total = p.sum(axis=-1, keepdims=True)
-    p /= np.where(total == 0, 1, total)  # … and stays 0
-    return p
+        near = s[:, :, rows.start :]  # earlier keys are seen by all these rows
+        np.copyto(near, -np.inf, where=np.arange(near.shape[2]) > np.arange(near.shape[1])[:, None])
+    return s
+
+
+def _exp(s: Array, peak: Array) -> Array:
+    s -= peak
+    return np.exp(s, out=s)
 
 
 def _flat(x: Array, lead: tuple[int, ...]) -> Array:
     """Return `x` as (heads, length, d), with the leading axes broadcast to `lead`; half as single precision."""
-    x = np.broadcast_to(x, lead + x.shape[-2:]).reshape(int(np.prod(lead, dtype=int)), *x.shape[-2:])
-    return single(x)
+    x = x if x.shape[:-2] == lead else np.broadcast_to(x, lead + x.shape[-2:])
+    return single(x.reshape(math.prod(lead), *x.shape[-2:]))
+
+
+def _lead(q: Any, k: Any, v: Any) -> tuple[int, ...]:
+    """Return the axes before the last two, broadcast."""
+    same = q.shape[:-2] == k.shape[:-2] == v.shape[:-2]
+    return q.shape[:-2] if same else np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
 
 
 def _arranged(q: Array, k: Array, v: Array, mask: Any) -> tuple[tuple[int, ...], Array, Array, Array, Any]:
-    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    lead = _lead(q, k, v)
     if mask is not None:
-        shared = mask.size == np.prod(mask.shape[-2:], dtype=int)
+        shared = mask.size == math.prod(mask.shape[-2:])
         mask = mask.reshape(1, *mask.shape[-2:]) if shared else _flat(mask, lead)
     return lead, _flat(q, lead), _flat(k, lead), _flat(v, lead), mask
 
 
 def _attention_forward(
     q: Array, k: Array, v: Array, mask: Array | None = None, causal: bool = False, scale: float = 1.0
-) -> tuple[Array, list[Array]]:
+) -> tuple[Array, list[list[Part]]]:
     lead, q3, k3, v3, mask = _arranged(q, k, v, mask)
-    heads, t, s = len(q3), q3.shape[1], k3.shape[1]
+    q3 = q3 * q3.dtype.type(scale)
+    heads, t, row_bytes = len(q3), q3.shape[1], k3.shape[1] * q3.itemsize
     out = np.empty((heads, t, v3.shape[2]), v3.dtype)
-    keep, kept = heads * t * s * q3.itemsize <= KEEP_BYTES, []
-    for h, rows in _blocks(heads, t, s * q3.itemsize):
-        p = _weights(q3, k3, mask, causal, scale, h, rows)
-        np.matmul(p, v3[h, : p.shape[2]], out=out[h, rows])
-        if keep:
-            kept.append(p)
+    keep = heads * t * row_bytes <= KEEP_BYTES
+
+    def kernel(h: slice) -> list[Part]:
+        parts = []
+        for rows in row_blocks(t, (h.stop - h.start) * row_bytes):
+            s = _scores(q3, k3, mask, causal, h, rows)
+            peak = s.max(axis=-1, keepdims=True, initial=-np.inf)
+            peak[np.isneginf(peak)] = 0  # a row with nothing to attend to becomes exp(−inf) = 0 …
+            e = _exp(s, peak)
+            total = sums(e.reshape(count_rows(e), e.shape[2])).reshape(peak.shape).astype(e.dtype, copy=False)
+            total[total == 0] = 1  # … and stays 0
+            np.matmul(e, v3[h, : e.shape[2]], out=out[h, rows])
+            out[h, rows] /= total
+            parts.append(Part(e if keep else None, peak, total))
+        return parts
+
+    with quiet():
+        kept = each(kernel, _heads(heads, t, row_bytes), products=True)
     return out.reshape(*lead, *out.shape[1:]).astype(v.dtype, copy=False), kept
 
 
 def _attention_vjp(
-    g: Array, y: Array, kept: list[Array], q: Array, k: Array, v: Array,
+    g: Array, y: Array, kept: list[list[Part]], q: Array, k: Array, v: Array,
     mask: Array | None = None, causal: bool = False, scale: float = 1.0,
 ) -> Any:  # fmt: skip
     # Forward, per row:  p = softmax(s), s = scale·q·kᵀ, y = p·v.  Going back, with dp = g·vᵀ:
     #   dv = pᵀ·g,   ds = p·(dp − Σ p·dp) and Σ p·dp = Σ g·y,   dq = scale·ds·k,   dk = scale·dsᵀ·q
+    # p = e / total is never made: g / total in place of g does the same to fewer numbers.
     lead, q3, k3, v3, mask = _arranged(q, k, v, mask)
-    g3, y3 = _flat(g, lead), _flat(y, lead)
-    dq, dk, dv = np.zeros_like(q3), np.zeros_like(k3), np.zeros_like(v3)
-    parts = iter(kept)
-    for h, rows in _blocks(len(q3), q3.shape[1], k3.shape[1] * q3.itemsize):
-        p = next(parts, None)
-        if p is None:
-            p = _weights(q3, k3, mask, causal, scale, h, rows)
-        keys, gb = slice(p.shape[2]), g3[h, rows]
-        dv[h, keys] += p.swapaxes(1, 2) @ gb
-        ds = gb @ v3[h, keys].swapaxes(1, 2)
-        ds -= (gb * y3[h, rows]).sum(axis=-1, keepdims=True)
-        ds *= p
-        ds *= q3.dtype.type(scale)
-        np.matmul(ds, k3[h, keys], out=dq[h, rows])
-        dk[h, keys] += ds.swapaxes(1, 2) @ q3[h, rows]
+    g3, y3, scale = _flat(g, lead), _flat(y, lead), q3.dtype.type(scale)
+    q3 = q3 * scale
+    dq, dk, dv = np.empty_like(q3), np.zeros_like(k3), np.zeros_like(v3)
+    t, row_bytes = q3.shape[1], k3.shape[1] * q3.itemsize
+
+    def kernel(h: slice, parts: list[Part]) -> None:
+        for rows, (e, peak, total) in zip(row_blocks(t, (h.stop - h.start) * row_bytes), parts, strict=True):
+            if e is None:
+                e = _exp(_scores(q3, k3, mask, causal, h, rows), peak)
+            keys, share = slice(e.shape[2]), g3[h, rows] / total
+            dv[h, keys] += e.swapaxes(1, 2) @ share
+            ds = share @ v3[h, keys].swapaxes(1, 2)
+            ds -= np.vecdot(share, y3[h, rows])[..., None]
+            ds *= e
+            np.matmul(ds, k3[h, keys], out=dq[h, rows])
+            dk[h, keys] += ds.swapaxes(1, 2) @ q3[h, rows]
+        dq[h] *= scale
+
+    with quiet():
+        each(kernel, _heads(len(q3), t, row_bytes), kept, products=True)
     return [d.reshape(*lead, *x.shape[-2:]) for d, x in ((dq, q), (dk, k), (dv, v))]
 
 
@@ -253,7 +284,7 @@ def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:
         why = f"there are {k.shape[-2]} keys and {v.shape[-2]} values"
     else:
         try:
-            return np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+            return _lead(q, k, v)
         except ValueError:
             why = "the leading axes (batch, heads) do not broadcast; each must be the same or 1"
     raise ValueError(

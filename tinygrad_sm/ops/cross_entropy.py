@@ -10,9 +10,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..op import MODE, Op
+from ..mode import MODE
+from ..op import Op
 from ..tensor import Array, Tensor
 from .arithmetic import where
+from .blocked import each
 from .loss import (
     SAMPLE_OPTIONS,
     SAMPLE_TARGET,
@@ -28,7 +30,10 @@ from .loss import (
 )  # fmt: skip
 from .options import real, refuse
 from .sample import call
-from .softmax import as_rows, blocks, column, exp_rows, log_softmax, quiet, without
+from .softmax import as_rows, blocks, column, exp_rows, from_rows, log_softmax, quiet, without
+from .sums import sums
+
+SMALL = 1 << 14  # logits for which the number of NumPy calls matters more than anything else
 
 # -- cross-entropy with class indices -----------------------------------------------------------
 
@@ -46,36 +51,74 @@ def _cross_entropy_forward(
     #   loss = −a·log p_y − b·Σⱼ wⱼ·log pⱼ,    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
     z, target = as_rows(logits), target.reshape(-1)
     safe, w, total = importance(target, weight, ignore_index, np.float64)
-    classes = np.ones(z.shape[1]) if weight is None else weight.astype(np.float64)
-    mass = classes.sum()
-    a, b = (1 - label_smoothing) * w, (target != ignore_index) * (label_smoothing / z.shape[1])
     scale = 1 / total if reduction == "mean" and total else 1.0
+    if safe is target and not label_smoothing and z.size <= SMALL and z.itemsize > logits.itemsize:
+        with quiet():
+            found = _small(z, target, scale)
+        if found is not None:
+            out = reduced(found[0].reshape(logits.shape[:-1]), total, reduction)
+            return np.asarray(out, logits.dtype), from_rows(found[1], logits)
+    a, b, classes, mass = (1 - label_smoothing) * w, None, None, 0.0
+    if label_smoothing:
+        b = (target != ignore_index) * (label_smoothing / z.shape[1])
+        classes = np.ones(z.shape[1]) if weight is None else weight.astype(np.float64)
+        mass = classes.sum()
     losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
+
+    def kernel(block: slice) -> None:
+        e, a_ = residual[block], a[block]
+        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+        at_y, norm, log_norm = (at[0], safe[block]), 1 + rest, np.log1p(rest)
+        e_y = e[at_y].astype(np.float64)
+        others = (rest + (1 - e_y)) / norm  # Σ p without p_y. As −others, no digit of p_y − 1 is lost near 0
+        losses[block] = _counted(a_, log_norm - (z[block][at_y] - peak))
+        if b is None or classes is None:
+            share = scale * a_
+            e *= column(share / norm, e)
+            e[at_y] = -share * others
+        else:
+            b_ = b[block]
+            d = z[block] - peak[:, None]
+            d[:, classes == 0] = 0  # a class of no weight may have d = −inf
+            losses[block] += _counted(b_, log_norm * mass - (d * classes).sum(axis=1))
+            e *= column(scale * (a_ + b_ * mass) / norm, e)
+            e -= column(scale * b_, e) * classes.astype(e.dtype)
+            e[at_y] = scale * (b_ * (mass * e_y / norm - classes[at_y[1]]) - a_ * others)
+
     with quiet():
-        for block in blocks(z):
-            e, y, a_, b_ = residual[block], safe[block], a[block], b[block]
-            (rows, top), peak, rest, _ = exp_rows(z[block], e, logits.dtype)
-            e_y = e[rows, y].astype(np.float64)
-            # p_y − 1 is minus the sum of the other p: so no digit is lost where p_y is near 1
-            p_y, others = e_y / (1 + rest), np.where(y == top, rest, 1 + (rest - e_y)) / (1 + rest)
-            losses[block] = a_ * np.where(a_ == 0, 0, np.log1p(rest) - (z[block][rows, y] - peak))  # 0·∞ is 0
-            e *= column(scale * (a_ + b_ * mass) / (1 + rest), e)
-            if label_smoothing:
-                d = z[block] - peak[:, None]
-                d[:, classes == 0] = 0  # a class of no weight may have d = −inf
-                losses[block] += b_ * np.where(b_ == 0, 0, np.log1p(rest) * mass - (d * classes).sum(axis=1))
-                e -= (scale * b_[:, None] * classes).astype(e.dtype)
-            e[rows, y] = scale * (b_ * (mass * p_y - classes[y]) - a_ * others)
+        each(kernel, blocks(z))
         out = reduced(losses.reshape(logits.shape[:-1]), total, reduction)
-        return np.asarray(out, logits.dtype), residual
+        return np.asarray(out, logits.dtype), from_rows(residual, logits)
+
+
+def _small(z: Array, target: Array, scale: float) -> tuple[Array, Array] | None:
+    """Return losses and scale·(p − y) of a few short rows, in a third of the calls; None if a row needs more care.
+
+    In double precision, 1 + rest and p − 1 keep enough digits of a result in single precision while rest is not tiny.
+    """
+    d = z - np.maximum.reduce(z, axis=1, keepdims=True)
+    e = np.exp(d)
+    norm = sums(e)
+    if not norm.min(initial=2) > 1 + 1e-6:  # as it is with NaN
+        return None
+    at_y = np.arange(len(z)), target
+    losses = np.log(norm) - d[at_y]
+    e *= (scale / norm)[:, None]
+    e[at_y] -= scale
+    return losses, e
+
+
+def _counted(share: Array, loss: Array) -> Array:
+    """Return share·loss, where 0·∞ is 0."""
+    return share * loss if share.all() else share * np.where(share == 0, 0, loss)
 
 
 def _cross_entropy_vjp(g: Array, y: Array, residual: Array, logits: Array, target: Any, **options: Any) -> Any:
     if g.ndim:  # reduction="none": each row has its own cotangent
-        residual *= g.reshape(-1, 1)
+        residual *= g[..., None]
     elif g != 1:
         residual *= g
-    return (residual if residual.shape == logits.shape else residual.reshape(logits.shape)), None
+    return residual, None
 
 
 def _cross_entropy_definition(
@@ -121,22 +164,25 @@ def _soft_forward(
     z, targets = as_rows(logits), as_rows(target)
     scale = 1 / len(z) if reduction == "mean" and len(z) else 1.0
     losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
+
+    def kernel(block: slice) -> None:
+        e = residual[block]
+        q = np.array(_smoothed(targets[block].astype(e.dtype, copy=False), weight, label_smoothing))
+        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+        others = without(q, at)
+        mass = others + q[at]
+        d = z[block] - peak[:, None]
+        losses[block] = mass * np.log1p(rest) - (np.where(q == 0, 0, d) * q).sum(axis=1)  # 0·log 0 is 0
+        e *= column(mass / (1 + rest), e)
+        e -= q
+        e[at] = (others - q[at] * rest) / (1 + rest)
+        if scale != 1.0:
+            e *= scale
+
     with quiet():
-        for block in blocks(z):
-            e = residual[block]
-            q = np.array(_smoothed(targets[block].astype(e.dtype, copy=False), weight, label_smoothing))
-            at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
-            others = without(q, at).astype(np.float64)
-            mass = others + q[at]
-            d = z[block] - peak[:, None]
-            losses[block] = mass * np.log1p(rest) - (np.where(q == 0, 0, d) * q).sum(axis=1)  # 0·log 0 is 0
-            e *= column(mass / (1 + rest), e)
-            e -= q
-            e[at] = (others - q[at] * rest) / (1 + rest)
-            if scale != 1.0:
-                e *= scale
+        each(kernel, blocks(z))
         out = reduced(losses.reshape(logits.shape[:-1]), len(z), reduction)
-        return np.asarray(out, logits.dtype), residual
+        return np.asarray(out, logits.dtype), from_rows(residual, logits)
 
 
 def _smoothed(target: Any, weight: Any, label_smoothing: float) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import FUNCTIONS, Array, Tensor, as_array, attach
-from .arguments import normalize_axis, operand
+from .arguments import normalize_axis, operand, single
 from .options import count
 from .sample import call
 from .shape import broadcast_to
@@ -124,14 +124,32 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
 
 
 def _sum_rows(g: Array, indices: Array, n: int) -> Array:
-    """Add up the rows of `g` that belong to the same index: sort them together, then sum each run."""
-    g, indices = g.reshape(indices.size, g.shape[-1]), indices.reshape(-1)
-    order = np.argsort(indices, kind="stable")
-    ordered = indices[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(ordered) else np.array([], int)
+    """Add up the rows of `g` that belong to the same index."""
+    dtype, g, indices = g.dtype, single(g.reshape(indices.size, g.shape[-1])), indices.reshape(-1)
     out = np.zeros((n, g.shape[-1]), g.dtype)
-    out[ordered[starts]] = np.add.reduceat(g[order], starts, axis=0) if len(starts) else 0
-    return out
+    if g.size <= 1024:
+        np.add.at(out, indices, g)  # slow, but begins at once
+    else:
+        out[indices] = g  # right where an index comes once
+        _sum_repeated(out, indices, g)
+    return out.astype(dtype, copy=False)
+
+
+def _sum_repeated(out: Array, indices: Array, g: Array) -> None:
+    """Write the sums of those rows of `g` whose index comes more than once: of pairs, then of pairs of pairs …."""
+    order = indices.argsort(kind="stable")
+    ordered = indices[order]
+    first = np.ones(len(order) + 1, bool)  # of its index; after the end there is a new one, too
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:-1])
+    again = np.flatnonzero(~(first[:-1] & first[1:]))
+    ordered, first, sums = ordered[again], first[again], g[order[again]]
+    number = np.arange(len(again))
+    place = number - np.maximum.accumulate(number * first)  # 0, 1, … among those of the same index
+    step = 1
+    while len(pair := np.flatnonzero((ordered[:-step] == ordered[step:]) & (place[:-step] % (2 * step) == 0))):
+        sums[pair] += sums[pair + step]
+        step *= 2
+    out[ordered[first]] = sums[first]
 
 
 _embedding = Op(

@@ -17,7 +17,7 @@ from .sample import call
 
 def rows(x: Any) -> Any:
     """Return x (…, n) as a matrix (N, n)."""
-    return x.reshape((count_rows(x), x.shape[-1]))
+    return x if x.ndim == 2 else x.reshape((count_rows(x), x.shape[-1]))
 
 
 def _matmul_left(g: Any, y: Any, a: Any, b: Any) -> Any:
@@ -78,13 +78,13 @@ def _linear_forward(x: Any, weight: Any, bias: Any = None) -> Any:
     out = rows(x) @ weight.T  # one product, however many batch axes x has
     if bias is not None:
         out += bias
-    return out.reshape((*x.shape[:-1], weight.shape[0]))
+    return out if x.ndim == 2 else out.reshape((*x.shape[:-1], weight.shape[0]))
 
 
 _linear = Op(
     _linear_forward,
     (
-        lambda g, y, x, weight, bias=None: (rows(g) @ weight).reshape(x.shape),
+        lambda g, y, x, weight, bias=None: g @ weight if x.ndim == 2 else (rows(g) @ weight).reshape(x.shape),
         lambda g, y, x, weight, bias=None: rows(g).swapaxes(0, 1) @ rows(x),
         lambda g, y, x, weight, bias=None: g,  # the engine sums over all axes but the last
     ),
@@ -99,13 +99,13 @@ _linear = Op(
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out)."""
     x, weight, bias = operand(x), operand(weight), None if bias is None else operand(bias)
-    if np.ndim(weight) != 2 or np.ndim(x) < 1 or np.shape(x)[-1] != np.shape(weight)[1]:
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"linear: x of shape {np.shape(x)} and weight of shape {np.shape(weight)} do not fit; "
+            f"linear: x of shape {x.shape} and weight of shape {weight.shape} do not fit; "
             "x must be (…, in) and weight (out, in)"
         )
-    if bias is not None and np.shape(bias) != np.shape(weight)[:1]:
-        raise ValueError(f"linear: bias of shape {np.shape(bias)} for weight of shape {np.shape(weight)}; it is (out,)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias of shape {bias.shape} for weight of shape {weight.shape}; it is (out,)")
     return _linear(x, weight, bias)
 
 

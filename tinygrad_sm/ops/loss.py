@@ -44,6 +44,8 @@ def _wide(dtype: Any) -> Any:
 def importance(target: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array, float]:
     """Return the targets with ignored ones as class 0, the weight of each (0 if ignored), and their total."""
     counts = target != ignore_index
+    if weight is None and counts.all():
+        return target, counts.astype(dtype), float(target.size)
     safe = np.where(counts, target, 0)
     w = counts.astype(dtype) if weight is None else np.where(counts, weight[safe], 0).astype(dtype)
     return safe, w, float(w.sum(dtype=np.float64))

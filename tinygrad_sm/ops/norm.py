@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -9,33 +10,102 @@ import numpy as np
 from ..op import Op
 from ..tensor import Array
 from .arguments import floats, operand, single
-from .linalg import rows
+from .blocked import each, row_blocks
 from .options import count, within
 from .sample import call
+from .sums import column_sums, dots, ones
 
 
-def _layer_norm_forward(x: Array, weight: Any, bias: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
-    dtype, x = x.dtype, single(x)
-    xhat = x - x.mean(axis=-1, keepdims=True)
-    rstd = 1 / np.sqrt(np.mean(xhat * xhat, axis=-1, keepdims=True) + x.dtype.type(eps))
-    xhat *= rstd
-    y = xhat * weight if weight is not None else xhat.copy()
-    if bias is not None:
-        y += bias
-    return y.astype(dtype, copy=False), (xhat, rstd)
+def _dots(a: Array, b: Array) -> Array:
+    """Return, as a column, the dot product of each row of `a` with the vector `b`, or with the same row of `b`."""
+    return dots(a, b).astype(a.dtype, copy=False)[:, None]
 
 
-def _layer_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, bias: Any, eps: float) -> Any:
-    # y = x̂·w + b with x̂ = (x − mean)·rstd. Let h = g·w be the gradient of x̂; mean and rstd depend on x too:
-    # dL/dx = rstd·(h − mean(h) − x̂·mean(h·x̂))
-    xhat, rstd = residual
-    h = g * weight if weight is not None else g
-    product = h * xhat
-    dx = h - h.mean(axis=-1, keepdims=True)
-    dx -= xhat * product.mean(axis=-1, keepdims=True)
-    dx *= rstd
-    dw = rows(g * xhat).sum(axis=0) if weight is not None else None
-    return dx, dw, rows(g).sum(axis=0, dtype=xhat.dtype) if bias is not None else None
+def _means(x: Array) -> Array:
+    mean = _dots(x, ones(x.shape[1], x.dtype))
+    mean /= x.shape[1]
+    return mean
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _blocks(rows: Array) -> list[slice]:
+    return row_blocks(len(rows), rows.shape[1] * rows.itemsize)
+
+
+def _forward(x: Array, weight: Any, bias: Any, eps: float, centre: bool) -> tuple[Array, list[tuple[Any, Array]]]:
+    """Return x̂·w + b, x̂ = (x − mean)·rstd, where without `centre` the mean is 0; and mean and rstd, block by block."""
+    z = _rows(single(x))
+    y = np.empty(x.shape, z.dtype)
+    out = _rows(y)
+
+    def kernel(block: slice) -> tuple[Any, Array]:
+        c, o, mean = z[block], out[block], None
+        if centre:
+            mean = _means(c)
+            c = np.subtract(c, mean, out=o)
+        rstd = _dots(c, c)
+        rstd /= c.shape[1]
+        rstd += eps
+        np.sqrt(rstd, out=rstd)
+        np.divide(1, rstd, out=rstd)
+        np.multiply(c, rstd, out=o)
+        if weight is not None:
+            o *= weight
+        if bias is not None:
+            o += bias
+        return mean, rstd
+
+    statistics = each(kernel, _blocks(z))
+    return y.astype(x.dtype, copy=False), statistics
+
+
+def _vjp(g: Array, statistics: list[tuple[Any, Array]], x: Array, weight: Any, bias: Any, centre: bool) -> Any:
+    # y = x̂·w + b with x̂ = c·r, c = x − mean, r = rstd. Let h = g·w be the gradient of x̂; mean and r depend on x too:
+    # dL/dx = r·(h − mean(h) − x̂·mean(h·x̂)) = r·(h − mean(h) − c·r²·mean(h·c)), and dL/dw = Σ g·x̂ over the rows
+    z, cotangents = _rows(single(x)), _rows(single(g))
+    dx = np.empty(x.shape, z.dtype)
+    out = _rows(dx)
+
+    def kernel(block: slice, statistic: tuple[Any, Array]) -> tuple[Any, Any]:
+        c, h, o, (mean, r) = z[block], cotangents[block], out[block], statistic
+        c, dw, db = c - mean if centre else c, None, None
+        if bias is not None:
+            db = np.add.reduce(h, axis=0)
+        if weight is None:
+            share = _dots(h, c)
+        else:
+            product = np.multiply(h, c, out=o)
+            dw, share = column_sums(product, r[:, 0]), _dots(product, weight)
+            h = np.multiply(h, weight, out=o)
+        share *= r
+        share /= c.shape[1]
+        share *= r
+        t = np.multiply(c, share, out=c if centre else None)
+        if centre:
+            t += _means(h)
+        np.subtract(h, t, out=o)
+        o *= r
+        return dw, db
+
+    shares = each(kernel, _blocks(z), statistics)
+    dw = _total([dw for dw, _ in shares], z) if weight is not None else None
+    return dx, dw, _total([db for _, db in shares], z) if bias is not None else None
+
+
+def _total(parts: list[Array], z: Array) -> Array:
+    """Add up the shares of the blocks, in their order."""
+    return reduce(np.add, parts) if parts else np.zeros(z.shape[1], z.dtype)
+
+
+def _layer_norm_forward(x: Array, weight: Any, bias: Any, eps: float) -> Any:
+    return _forward(x, weight, bias, eps, centre=True)
+
+
+def _layer_norm_vjp(g: Array, y: Array, statistics: Any, x: Array, weight: Any, bias: Any, eps: float) -> Any:
+    return _vjp(g, statistics, x, weight, bias, centre=True)
 
 
 def _layer_norm_definition(x: Any, weight: Any, bias: Any, *, eps: float) -> Any:
@@ -59,21 +129,12 @@ _layer_norm = Op(
 )  # fmt: skip
 
 
-def _rms_norm_forward(x: Array, weight: Any, eps: float) -> tuple[Array, tuple[Array, Array]]:
-    dtype, x = x.dtype, single(x)
-    rstd = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + x.dtype.type(eps))
-    xhat = x * rstd
-    y = xhat * weight if weight is not None else xhat.copy()
-    return y.astype(dtype, copy=False), (xhat, rstd)
+def _rms_norm_forward(x: Array, weight: Any, eps: float) -> Any:
+    return _forward(x, weight, None, eps, centre=False)
 
 
-def _rms_norm_vjp(g: Array, y: Array, residual: Any, x: Array, weight: Any, eps: float) -> Any:
-    # y = x·rstd·w:  dL/dx = rstd·(h − x̂·mean(h·x̂)), h = g·w
-    xhat, rstd = residual
-    h = g * weight if weight is not None else g
-    dx = h - xhat * (h * xhat).mean(axis=-1, keepdims=True)
-    dx *= rstd
-    return dx, rows(g * xhat).sum(axis=0) if weight is not None else None
+def _rms_norm_vjp(g: Array, y: Array, statistics: Any, x: Array, weight: Any, eps: float) -> Any:
+    return _vjp(g, statistics, x, weight, None, centre=False)[:2]
 
 
 def _rms_norm_definition(x: Any, weight: Any, *, eps: float) -> Any:
@@ -95,16 +156,22 @@ _rms_norm = Op(
 
 def normalized(normalized_shape: Any, caller: str) -> tuple[int, ...]:
     """Return the lengths of the last axes, of which there may be one, as a tuple."""
+    if type(normalized_shape) is int and normalized_shape > 0:
+        return (normalized_shape,)
     lengths = tuple(normalized_shape) if np.iterable(normalized_shape) else (normalized_shape,)
     for n in lengths:
         count(n, "normalized_shape", caller)
     return tuple(int(n) for n in lengths)
 
 
+def _optional(p: Any) -> Any:
+    return p if p is None else operand(p)
+
+
 def _flattened(x: Any, normalized_shape: Any, weight: Any, bias: Any, caller: str) -> tuple[Any, Any, Any]:
     """Check that `normalized_shape` ends the shape of x, and make one axis of it."""
     shape = normalized(normalized_shape, caller)
-    x, weight, bias = floats(operand(x), caller), *(p if p is None else operand(p) for p in (weight, bias))
+    x, weight, bias = floats(operand(x), caller), _optional(weight), _optional(bias)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"{caller}: normalized_shape {shape} is not how the shape of x {x.shape} ends")
     for name, p in (("weight", weight), ("bias", bias)):
@@ -126,7 +193,7 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
     within(eps, 0, np.inf, "eps", "layer_norm")
     flat, weight, bias = _flattened(x, normalized_shape, weight, bias, "layer_norm")
     y = _layer_norm(flat, weight, bias, eps=eps)
-    return y if y.shape == np.shape(x) else y.reshape(np.shape(x))
+    return y if flat is x else y.reshape(np.shape(x))
 
 
 def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-5) -> Any:
@@ -139,4 +206,4 @@ def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-
     within(eps, 0, np.inf, "eps", "rms_norm")
     flat, weight, _ = _flattened(x, normalized_shape, weight, None, "rms_norm")
     y = _rms_norm(flat, weight, eps=eps)
-    return y if y.shape == np.shape(x) else y.reshape(np.shape(x))
+    return y if flat is x else y.reshape(np.shape(x))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -33,7 +34,7 @@ def _spread(g: Any, x: Any, axis: Axis) -> Any:
 
 def _count(x: Any, axis: Axis) -> int:
     axes = normalize_axis(axis, x.ndim, "reduction")
-    return int(np.prod([x.shape[i] for i in axes], dtype=int))
+    return math.prod(x.shape[i] for i in axes)
 
 
 def _sum(x: Any, axis: Axis, keepdims: bool) -> Any:

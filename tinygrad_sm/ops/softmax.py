@@ -20,12 +20,14 @@ from ..op import Op
 from ..tensor import Array, Tensor, attach
 from .arguments import count_rows, given, normalize_axis, single
 from .arithmetic import exp, log
-from .blocked import row_blocks
+from .blocked import each, row_blocks
 from .options import positive, refuse, shown
 from .sample import call
 from .shape import moveaxis
+from .sums import dots, sums
 
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
+FEW = 64  # columns in which double precision costs next to nothing
 SURE = 1 / 16  # where `rest` is below this, one logit dominates
 
 
@@ -38,19 +40,24 @@ class Peak(NamedTuple):
     sure: Array  # (S,) the rows that one logit dominates, unless z has digits to spare
 
 
-def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0) -> Peak:
-    """Write exp((z − max) / temperature) of each row of `z` (N, V) into `e`; `dtype` is that of the results.
+def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0, d: Array | None = None) -> Peak:
+    """Write d = (z − max) / temperature of each row of `z` (N, V) into `d`, if given, and exp(d) into `e`.
 
-    All is NaN where the row has NaN, +inf, or −inf only.
+    `dtype` is that of the results. All is NaN where the row has NaN, +inf, or −inf only.
     """
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
-    np.exp(_below(z, peak, e, temperature), out=e)
-    rest = without(e, at).astype(_double(z), copy=False) + (e[at] - 1)  # e is 1 there, or NaN
-    found = Peak(at, peak, rest, np.flatnonzero(rest < SURE) if z.itemsize == dtype.itemsize else at[0][:0])
-    if found.sure.size:
-        e[found.sure] = exact = exactly(z, found, temperature)
-        rest[found.sure] = without(exact, (at[0][: len(exact)], at[1][found.sure]))
+    np.exp(_below(z, peak, e if d is None else d, temperature), out=e)
+    one = e[at]
+    e[at] = one - 1  # 0; but NaN stays
+    rest = sums(e).astype(_double(z), copy=False)
+    e[at] = one
+    sure = (rest < SURE).nonzero()[0] if z.itemsize == dtype.itemsize else at[0][:0]
+    found = Peak(at, peak, rest, sure)
+    if sure.size:
+        e[sure] = exact = exactly(z, found, temperature)
+        exact[at[0][: len(exact)], at[1][sure]] = 0
+        rest[sure] = exact.sum(axis=1)
     return found
 
 
@@ -62,11 +69,11 @@ def _below(z: Array, peak: Array, d: Array, temperature: float) -> Array:
     return d
 
 
-def without(x: Array, at: tuple[Array, Array], dtype: Any = None) -> Array:
-    """Return the sum of each row of `x` without one entry."""
+def without(x: Array, at: tuple[Array, Array]) -> Array:
+    """Return the sum of each row of `x` without one entry, in float64: the terms may cancel."""
     kept = x[at]
     x[at] = 0
-    total: Array = x.sum(axis=1, dtype=dtype)
+    total: Array = np.add.reduce(x, axis=1, dtype=_double(x))
     x[at] = kept
     return total
 
@@ -86,22 +93,28 @@ def exactly(z: Array, peak: Peak, temperature: float) -> Array:
 
 
 def as_rows(x: Array, axis: int = -1) -> Array:
-    """View or copy `x` as rows (N, V) along `axis`, in native floats; half precision becomes single, to compute in."""
-    if x.ndim != 2 or axis not in (-1, 1):
+    """View or copy `x` as rows (N, V) along `axis`, in native floats of a precision to compute in.
+
+    Half precision becomes single; and single, where rows are short, double.
+    """
+    if axis not in (-1, x.ndim - 1):
         x = np.moveaxis(x, axis, -1)
+    if x.ndim != 2:
         x = x.reshape(count_rows(x), x.shape[-1])
+    if x.shape[1] <= FEW and x.itemsize < 8:
+        return x.astype(np.float64)
     return single(x.astype(x.dtype.newbyteorder("="), copy=False))
 
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
     """Undo `as_rows`."""
-    if rows.shape == like.shape and axis in (-1, like.ndim - 1):
-        return rows.astype(like.dtype, copy=False)  # itself and not a view, so that the engine need not copy it
-    shape = np.moveaxis(like, axis, -1).shape
-    return np.moveaxis(rows.reshape(shape), -1, axis).astype(like.dtype, copy=False)
+    rows = rows.astype(like.dtype, copy=False)
+    if axis in (-1, like.ndim - 1):
+        return rows if like.ndim == 2 else rows.reshape(like.shape)  # no view needlessly: the engine would copy it
+    return np.moveaxis(rows.reshape(np.moveaxis(like, axis, -1).shape), -1, axis)
 
 
-def blocks(rows: Array) -> Any:
+def blocks(rows: Array) -> list[slice]:
     """Cut rows into blocks that fit the cache; none if they are empty."""
     return row_blocks(len(rows) if rows.shape[1] else 0, rows.shape[1] * rows.itemsize)
 
@@ -116,35 +129,42 @@ def column(x: Array, like: Array) -> Array:
     return x.astype(like.dtype, copy=False)[:, None]
 
 
-def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, list[Peak]]:
+def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[Array, list[Peak]]]:
     z = as_rows(x, axis)
-    p, peaks = np.empty_like(z, order="C"), []
+    p = np.empty_like(z, order="C")
+
+    def kernel(block: slice) -> Peak:
+        e = p[block]
+        peak = exp_rows(z[block], e, x.dtype, temperature)
+        e /= column(1 + peak.rest, e)
+        return peak
+
     with quiet():
-        for block in blocks(z):
-            e = p[block]
-            peaks.append(exp_rows(z[block], e, x.dtype, temperature))
-            e /= column(1 + peaks[-1].rest, e)
-    return from_rows(p, x, axis), peaks
+        peaks = each(kernel, blocks(z))
+    return from_rows(p, x, axis), (p, peaks)
 
 
-def _softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
+def _softmax_vjp(g: Array, y: Array, residual: Any, x: Array, axis: int = -1, temperature: float = 1.0) -> Any:
     # dL/dzᵢ = pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ) / T: the product of g with the Jacobian diag(p) − p·pᵀ. A constant added to g changes
     # nothing, so take g − g_top: then the sum lacks the term beside which the others would be lost.
-    z, rows, cotangents = as_rows(x, axis), as_rows(y, axis), as_rows(g, axis)
+    z, cotangents, (rows, peaks) = as_rows(x, axis), as_rows(g, axis), residual
     out = np.empty_like(rows, order="C")
-    with quiet():
-        for block, peak in zip(blocks(rows), peaks, strict=True):
-            p, c, o = rows[block], cotangents[block], out[block]
-            np.subtract(c, c[peak.at][:, None], out=o)
-            mean = (o * p).sum(axis=1)
-            if peak.sure.size:
-                exact = exactly(z[block], peak, temperature)
-                mean[peak.sure] = (exact * o[peak.sure]).sum(axis=1) / (1 + peak.rest[peak.sure])
-            o -= mean[:, None]
-            o *= p
+
+    def kernel(block: slice, peak: Peak) -> None:
+        p, c, o = rows[block], cotangents[block], out[block]
+        np.subtract(c, c[peak.at][:, None], out=o)
+        mean = dots(o, p)
+        if peak.sure.size:
+            exact = exactly(z[block], peak, temperature)
+            mean[peak.sure] = (exact * o[peak.sure]).sum(axis=1) / (1 + peak.rest[peak.sure])
+        o -= column(mean, o)
+        o *= p
         if temperature != 1.0:
-            out /= temperature
-        return (from_rows(out, x, axis),)
+            o /= temperature
+
+    with quiet():
+        each(kernel, blocks(rows), peaks)
+    return (from_rows(out, x, axis),)
 
 
 def shift(z: Any, axis: int, temperature: float = 1.0) -> Any:
@@ -172,13 +192,16 @@ _softmax = Op(
 
 def _log_softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, list[Peak]]:
     z = as_rows(x, axis)
-    out, peaks = np.empty_like(z, order="C"), []
+    out = np.empty_like(z, order="C")
+
+    def kernel(block: slice) -> Peak:
+        o = out[block]
+        peak = exp_rows(z[block], np.empty_like(o), x.dtype, temperature, d=o)
+        o -= column(np.log1p(peak.rest), o)
+        return peak
+
     with quiet():
-        for block in blocks(z):
-            o = out[block]
-            peaks.append(exp_rows(z[block], o, x.dtype, temperature))
-            _below(z[block], peaks[-1].value, o, temperature)
-            o -= column(np.log1p(peaks[-1].rest), o)
+        peaks = each(kernel, blocks(z))
     return from_rows(out, x, axis), peaks
 
 
@@ -187,21 +210,24 @@ def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int 
     # g_top·(1 − p_top) − p_top·R = (g_top·rest − R) / (1 + rest).
     z, cotangents = as_rows(x, axis), as_rows(g, axis)
     out = np.empty_like(z, order="C")
-    with quiet():
-        for block, peak in zip(blocks(z), peaks, strict=True):
-            c, o = cotangents[block], out[block]
-            o[...] = c
-            others = without(o, peak.at, _double(o))  # these may cancel
-            top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
-            np.exp(_below(z[block], peak.value, o, temperature), out=o)  # not exp(y), with the rounding of y in it
-            if peak.sure.size:
-                o[peak.sure] = exactly(z[block], peak, temperature)
-            o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
-            o += c
-            o[peak.at] = top
+
+    def kernel(block: slice, peak: Peak) -> None:
+        c, o = cotangents[block], out[block]
+        o[...] = c
+        others = without(o, peak.at)
+        top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
+        np.exp(_below(z[block], peak.value, o, temperature), out=o)  # not exp(y), with the rounding of y in it
+        if peak.sure.size:
+            o[peak.sure] = exactly(z[block], peak, temperature)
+        o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
+        o += c
+        o[peak.at] = top
         if temperature != 1.0:
-            out /= temperature
-        return (from_rows(out, x, axis),)
+            o /= temperature
+
+    with quiet():
+        each(kernel, blocks(z), peaks)
+    return (from_rows(out, x, axis),)
 
 
 def _log_softmax_definition(x: Any, axis: int = -1, temperature: float = 1.0) -> Any:
@@ -224,9 +250,12 @@ _log_softmax = Op(
 def _logsumexp_forward(x: Array) -> Array:
     z = as_rows(x)
     out = np.full(len(z), -np.inf, _double(z))  # log of an empty sum
+
+    def kernel(block: slice) -> None:
+        out[block] = _logsumexp_rows(z[block], x.dtype)
+
     with quiet():
-        for block in blocks(z):
-            out[block] = _logsumexp_rows(z[block], x.dtype)
+        each(kernel, blocks(z))
         return out.reshape(x.shape[:-1]).astype(x.dtype, copy=False)
 
 
