@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import tinygrad_sm as sm
-from tinygrad_sm.io import check_names, load, save
+from tinygrad_sm.io import load, save
+from tinygrad_sm.state import check_names
 
 
 def needs(suffix):

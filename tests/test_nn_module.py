@@ -14,7 +14,7 @@ from helpers import graph_of, leaf
 
 import tinygrad_sm as sm
 from tinygrad_sm import Tensor, nn
-from tinygrad_sm.op import MODE
+from tinygrad_sm.mode import MODE
 
 
 class Bag(nn.Module):
@@ -256,6 +256,16 @@ def test_parameters_carry_their_owner_and_name() -> None:
     assert (module.rows[0].scope, module.rows[0].name) == (("Bag",), "rows.0")
     assert (module.child.w.scope, module.child.w.name) == (("Scale",), "w")
     assert Bag(w=Tensor([1.0], requires_grad=True, name="mine")).w.name == "mine"
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: [m], lambda m: (m,), lambda m: {"a": m}])
+def test_what_is_assigned_after_a_call_has_its_name_at_once(wrap: Any) -> None:
+    module, late, w = Bag(child=Scale()), Scale(), leaf(1.0)
+    module(leaf(1.0))
+    module.late, module.more, module.n = wrap(late), wrap(w), 3
+    assert late._label is not None
+    assert late._label.startswith("late")
+    assert (w.scope, w.name[:4]) == (("Bag",), "more")
 
 
 def test_scope_is_restored_when_forward_raises() -> None:

@@ -7,16 +7,22 @@
 array([[ 0.09 ,  0.245, -0.335]], dtype=float32)
 """
 
-from . import data, functional, inspection, naive, nn, ops, optim
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING, Any
+
+from . import functional, nn, ops, optim
 from .derivatives import grad, hessian, hvp, jacobian, jvp, vjp
 from .functional import (
     broadcast_to,
     clip,
     concatenate,
     cross_entropy,
+    cumsum,
     einsum,
+    expand_dims,
     flip,
     gelu,
+    linear_cross_entropy,
     log_softmax,
     logit,
     logsumexp,
@@ -25,34 +31,63 @@ from .functional import (
     nll_loss,
     pad,
     relu,
+    reshape,
     sigmoid,
     silu,
     softmax,
     split,
+    squeeze,
     stack,
+    swapaxes,
     take_along_axis,
     tanh,
+    transpose,
     tril,
     triu,
     where,
 )  # fmt: skip
-from .graph import Graph
-from .inspection import detect_anomaly, gradcheck, gradient_flow, record
-from .io import load, save
-from .op import Op, enable_grad, no_grad
+from .mode import enable_grad, no_grad
+from .op import Op
 from .ops.arithmetic import abs, cos, exp, expm1, log, log1p, maximum, minimum, sin, sqrt
+from .ops.blocked import get_num_threads, set_num_threads
 from .ops.reduction import max, mean, min, prod, std, sum, var
 from .random import manual_seed
 from .tensor import Tensor, set_default_dtype
-from .viz.dot import draw
+
+if TYPE_CHECKING:
+    from . import data, inspection, naive
+    from . import graph as graph
+    from . import io as io
+    from . import viz as viz
+    from .graph import Graph
+    from .inspection import detect_anomaly, gradcheck, gradient_flow, record
+    from .io import load, save
+    from .viz.dot import draw
 
 __version__ = "0.1.0"
 __all__ = [
     "Graph", "Op", "Tensor", "abs", "broadcast_to", "clip", "concatenate", "cos", "cross_entropy", "cumsum", "data",
     "detect_anomaly", "draw", "einsum", "enable_grad", "exp", "expand_dims", "expm1", "flip", "functional", "gelu",
-    "grad", "gradcheck", "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "load", "log", "log1p",
-    "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min", "minimum",
-    "moveaxis", "naive", "nll_loss", "nn", "no_grad", "ops", "optim", "pad", "prod", "record", "relu", "reshape",
-    "save", "set_default_dtype", "sigmoid", "silu", "sin", "softmax", "split", "sqrt", "squeeze", "stack", "std",
-    "sum", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "var", "vjp", "where",
+    "get_num_threads", "grad", "gradcheck", "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp",
+    "linear_cross_entropy", "load", "log", "log1p", "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max",
+    "maximum", "mean", "min", "minimum", "moveaxis", "naive", "nll_loss", "nn", "no_grad", "ops", "optim", "pad",
+    "prod", "record", "relu", "reshape", "save", "set_default_dtype", "set_num_threads", "sigmoid", "silu", "sin",
+    "softmax", "split", "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "take_along_axis", "tanh", "transpose",
+    "tril", "triu", "var", "vjp", "where",
 ]  # fmt: skip
+
+# What a training loop does without is imported when it is first asked for, so that `import tinygrad_sm` is quick.
+_LATER = dict.fromkeys(["data", "graph", "inspection", "io", "naive", "viz"], "")
+_LATER |= {"Graph": "graph", "draw": "viz.dot", "load": "io", "save": "io"}
+_LATER |= dict.fromkeys(["detect_anomaly", "gradcheck", "gradient_flow", "record"], "inspection")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _import_module(f"{__name__}.{_LATER[name] or name}")
+    return globals().setdefault(name, getattr(home, name) if _LATER[name] else home)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -1,168 +1,20 @@
 """Optimisers with PyTorch's formulas and parameter groups, learning-rate schedules, gradient clipping.
 
-A step puts a *new* array into `p.data`, and leaves the old one, which a graph may still hold, as it was.
+What they share, parameter groups, state and the step, is in `optimizer.py`.
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from .io import as_arrays, check_names
-from .ops.arguments import single
 from .ops.options import count, real, within
+from .optimizer import Buffers, Optimizer, Options, listed
+from .state import as_arrays, check_names
 from .tensor import Array, Tensor
-
-
-def _listed(params: Any, caller: str) -> list[Any]:
-    """Return parameters as a list, and say what to pass instead of a model."""
-    if hasattr(params, "parameters"):
-        raise TypeError(f"{caller} takes parameters, not a {type(params).__name__}: pass model.parameters()")
-    if callable(params):
-        raise TypeError(f"{caller}: parameters is a method; call it: model.parameters()")
-    if isinstance(params, dict):
-        raise TypeError(f'{caller} takes a list of parameters, or of groups such as [{{"params": …}}], not a dict')
-    if isinstance(params, (Tensor, np.ndarray, str)) or not isinstance(params, Iterable):
-        raise TypeError(f"{caller} takes a list of parameters, such as [w, b], not a {type(params).__name__}")
-    return list(params)
-
-
-class Optimizer:
-    """Base of the optimisers: parameter groups, and their state by name.
-
-    `params` is a sequence of Tensors, or of dicts with "params" and options of their own (parameter groups).
-    """
-
-    buffers: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
-
-    def __init__(self, params: Iterable[Any], **defaults: Any) -> None:
-        groups = _listed(params, type(self).__name__)
-        if not groups:
-            raise ValueError(f"{type(self).__name__}: no parameters given")
-        if not isinstance(groups[0], dict):
-            groups = [{"params": groups}]
-        self.param_groups: list[dict[str, Any]] = []
-        seen: set[int] = set()
-        for group in groups:
-            if not isinstance(group, dict):
-                raise TypeError(f"{type(self).__name__}: {group!r:.60} is not a parameter group, a dict")
-            if "params" not in group:
-                raise ValueError(f'{type(self).__name__}: a parameter group has no "params": {group!r:.60}')
-            unknown = group.keys() - defaults.keys() - {"params"}
-            if unknown:
-                raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)} in a parameter group")
-            members = (
-                [group["params"]]
-                if isinstance(group["params"], Tensor)
-                else _listed(group["params"], type(self).__name__)
-            )
-            for p in members:
-                if not isinstance(p, Tensor) or not p.is_leaf:
-                    raise TypeError(
-                        f"{type(self).__name__}: {p!r:.60} is not a leaf Tensor, made with requires_grad=True; "
-                        "for those of a model, pass model.parameters()"
-                    )
-                if id(p) in seen:
-                    raise ValueError(f"{type(self).__name__}: a parameter (shape {p.shape}) is given twice")
-                seen.add(id(p))
-            self.param_groups.append({**defaults, **group, "params": members})
-            self._check(self.param_groups[-1])
-        if not any(p.requires_grad for p in self._numbered().values()):
-            raise ValueError(f"{type(self).__name__}: no parameter has requires_grad=True, so none would move")
-        self.steps = 0
-        self.state: dict[tuple[int, str], Array] = {}  # (number of the parameter, buffer) -> array
-
-    def _check(self, group: dict[str, Any]) -> None:
-        if group.get("nesterov") and (group["momentum"] == 0 or group["dampening"] != 0):
-            raise ValueError(f"{type(self).__name__}: nesterov needs a momentum above 0 and no dampening")
-        for name, value in group.items():
-            low, high = (0, 1) if name in ("momentum", "betas", "dampening") else (0, math.inf)
-            if name in ("params", "nesterov"):
-                continue
-            if name == "betas" and not (isinstance(value, (tuple, list)) and len(value) == 2):
-                raise TypeError(
-                    f"{type(self).__name__}: betas must be two numbers, such as (0.9, 0.999), not {value!r}"
-                )
-            numbers = [real(v, name, type(self).__name__) for v in (value if name == "betas" else (value,))]
-            if not all(low <= v < high for v in numbers):
-                raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
-            group[name] = tuple(numbers) if name == "betas" else numbers[0]
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                p.grad = None
-
-    def step(self) -> None:
-        """Move every parameter that has a gradient; warn if none has.
-
-        Raises
-        ------
-        ValueError
-            If a parameter's `.data` has got another shape since its gradient, or this optimiser's buffers, were made.
-        """
-        self._check_step()
-        self.steps += 1
-        number = 0
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.data = np.asarray(self.updated(number, p.data, p.grad.data, group), p.dtype)
-                number += 1
-
-    def _check_step(self) -> None:
-        name, found = type(self).__name__, False
-        for number, p in self._numbered().items():
-            if p.grad is None:
-                continue
-            found = True
-            buffers = [self.state[number, b] for b in self.buffers if b != "t" and (number, b) in self.state]
-            for what, shape in [("gradient", p.grad.shape), *(("buffer", b.shape) for b in buffers)]:
-                if shape != p.shape:
-                    raise ValueError(
-                        f"{name}.step: parameter {number} now has shape {p.shape}, but its {what} {shape}: its .data "
-                        "was replaced; run the forward and the backward pass again, with a new optimiser"
-                    )
-        if not found:
-            warnings.warn(
-                f"{name}.step: no parameter has a gradient, so none moves; loss.backward() comes before step(), and "
-                "zero_grad() before the next backward()",
-                stacklevel=3,
-            )
-
-    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
-        """Return the new value of parameter `number`, from its value, gradient and options; subclasses write this."""
-        raise TypeError(f"{type(self).__name__} has no update rule")
-
-    def _numbered(self) -> dict[int, Tensor]:
-        return dict(enumerate(p for group in self.param_groups for p in group["params"]))
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return steps, learning rates and buffers as arrays by name, for `sm.save`."""
-        state = {"steps": np.asarray(self.steps)}
-        state |= {f"lr.{i}": np.asarray(group["lr"], np.float64) for i, group in enumerate(self.param_groups)}
-        return state | {f"{number}.{name}": a.copy() for (number, name), a in self.state.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, for the same parameters in the same order."""
-        arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
-        shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.param_groups))}}
-        possible = {
-            f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
-        }
-        begun = {name.partition(".")[0] for name in arrays}  # a parameter has all of its buffers, or none yet
-        shapes |= {name: shape for name, shape in possible.items() if name.partition(".")[0] in begun}
-        check_names(shapes, arrays, type(self).__name__)
-        self.steps = int(arrays["steps"])
-        for i, group in enumerate(self.param_groups):
-            group["lr"] = float(arrays[f"lr.{i}"])
-        numbers = {f"{n}.{name}": (n, name) for n in self._numbered() for name in self.buffers}
-        self.state = {key: arrays[name].copy() for name, key in numbers.items() if name in arrays}
 
 
 class SGD(Optimizer):
@@ -189,16 +41,20 @@ class SGD(Optimizer):
             params, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
 
-    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
-        """Return p − lr·d."""
-        lr, momentum, weight_decay = group["lr"], group["momentum"], group["weight_decay"]
+    def needed(self, options: Options) -> tuple[str, ...]:
+        """Return the name of the buffer, if there is momentum."""
+        return self.buffers if options["momentum"] else ()
+
+    def update(self, p: Array, g: Array, old: Buffers, new: Buffers, out: Array, t: int, options: Options) -> None:
+        """Write p − lr·d."""
+        momentum, weight_decay = options["momentum"], options["weight_decay"]
         d = g + weight_decay * p if weight_decay else g
         if momentum:
-            b = self.state.get((number, "momentum"))
-            b = d.copy() if b is None else momentum * b + (1 - group["dampening"]) * d
-            self.state[number, "momentum"] = b
-            d = d + momentum * b if group["nesterov"] else b
-        return p - lr * d
+            share = 1 - options["dampening"] if t > 1 else 1  # the first b is d itself
+            b = np.multiply(old["momentum"], momentum, out=new["momentum"])
+            b += d * share if share != 1 else d
+            d = d + momentum * b if options["nesterov"] else b
+        np.add(p, d * -options["lr"], out=out)
 
 
 class Adam(Optimizer):
@@ -224,28 +80,24 @@ class Adam(Optimizer):
     ) -> None:  # fmt: skip
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def updated(self, number: int, p: Array, g: Array, group: dict[str, Any]) -> Array:
-        """Return p − lr·m̂/(√v̂ + ε)."""
-        (beta1, beta2), lr, weight_decay = group["betas"], group["lr"], group["weight_decay"]
-        p, g = single(p), single(g)  # in half precision ε and g² would be 0
+    def update(self, p: Array, g: Array, old: Buffers, new: Buffers, out: Array, t: int, options: Options) -> None:
+        """Write p − lr·m̂/(√v̂ + ε)."""
+        (beta1, beta2), lr, weight_decay = options["betas"], options["lr"], options["weight_decay"]
         if weight_decay and not self.decoupled:
             g = g + weight_decay * p
-        if (number, "m") not in self.state:
-            m, v, t = np.zeros_like(p), np.zeros_like(p), np.zeros((), np.int64)
-            self.state |= {(number, "m"): m, (number, "v"): v, (number, "t"): t}  # all or, after Ctrl-C, none
-        m, v, t = (self.state[number, name] for name in self.buffers)
-        t += 1  # not self.steps: a parameter may have had no gradient in some
-        m *= beta1
-        m += (1 - beta1) * g
-        v *= beta2
-        v += (1 - beta2) * (g * g)
-        move = np.sqrt(v)
-        move /= math.sqrt(1 - beta2 ** int(t))
-        move += group["eps"]
-        move = m / move
-        move *= -lr / (1 - beta1 ** int(t))
-        move += p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p
-        return move
+        move = g * (1 - beta1)
+        m = np.multiply(old["m"], beta1, out=new["m"])
+        m += move
+        np.multiply(g, g, out=move)
+        move *= 1 - beta2
+        v = np.multiply(old["v"], beta2, out=new["v"])
+        v += move
+        np.sqrt(v, out=move)
+        move *= 1 / math.sqrt(1 - beta2**t)
+        move += options["eps"]
+        np.divide(m, move, out=move)
+        move *= -lr / (1 - beta1**t)
+        np.add(move, p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p, out=out)
 
 
 class AdamW(Adam):
@@ -368,7 +220,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> f
     real(max_norm, "max_norm", "clip_grad_norm_")
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: max_norm must be above 0, not {max_norm}")
-    tensors = [parameters] if isinstance(parameters, Tensor) else _listed(parameters, "clip_grad_norm_")
+    tensors = [parameters] if isinstance(parameters, Tensor) else listed(parameters, "clip_grad_norm_")
     for p in tensors:
         if not isinstance(p, Tensor):
             raise TypeError(f"clip_grad_norm_ takes Tensors with their .grad, not {p!r:.60}")

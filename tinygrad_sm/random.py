@@ -8,7 +8,7 @@ import numpy as np
 
 from .tensor import Array
 
-_generator = np.random.default_rng()
+_generator: np.random.Generator | None = None  # made when it is first needed: to import np.random takes a while
 
 
 def manual_seed(seed: int) -> np.random.Generator:
@@ -26,7 +26,12 @@ def manual_seed(seed: int) -> np.random.Generator:
 
 def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
     """Return `rng`, or the library's own generator for None."""
-    return _generator if rng is None else rng
+    global _generator
+    if rng is not None:
+        return rng
+    if _generator is None:
+        _generator = np.random.default_rng()
+    return _generator
 
 
 def get_state(rng: np.random.Generator | None = None) -> Array:

@@ -12,7 +12,8 @@ from hostile_files import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_sm.io import check_names, load, save
+from tinygrad_sm.io import load, save
+from tinygrad_sm.state import check_names
 
 STATE = {"layer.weight": np.arange(12.0).reshape(3, 4), "bias": np.ones(3, np.float16), "step": np.array(7)}
 posix = pytest.mark.skipif(os.name != "posix", reason="files that only POSIX has")

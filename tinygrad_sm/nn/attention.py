@@ -10,7 +10,7 @@ from .. import functional as F
 from ..ops.arguments import given
 from ..ops.attention import check_mask
 from ..ops.options import refuse, shown, toggle, within
-from ..tensor import Tensor
+from ..tensor import Array, Tensor
 from .layers import Linear, Rng
 from .module import Module
 
@@ -26,7 +26,7 @@ class Cache:
         self.k: Any = None
         self.v: Any = None
 
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, k: Array, v: Array) -> tuple[Array, Array]:
         """Add the new positions (B, H, T, d_head), and return all so far."""
         start, end = self.length, self.length + k.shape[2]
         if end > self.context:
@@ -34,8 +34,8 @@ class Cache:
         if self.k is None:
             shape = (*k.shape[:2], self.context, k.shape[3])
             self.k, self.v = np.empty(shape, k.dtype), np.empty(shape, v.dtype)
-        self.k[:, :, start:end], self.v[:, :, start:end], self.length = k.data, v.data, end
-        return Tensor(self.k[:, :, :end]), Tensor(self.v[:, :, :end])
+        self.k[:, :, start:end], self.v[:, :, start:end], self.length = k, v, end
+        return self.k[:, :, :end], self.v[:, :, :end]
 
 
 class MultiHeadAttention(Module):
@@ -89,15 +89,16 @@ class MultiHeadAttention(Module):
         self.qkv = Linear(d_model, 3 * d_model, bias, rng=rng)
         self.proj = Linear(d_model, d_model, bias, rng=rng)
 
-    def split_heads(self, x: Any) -> list[Any]:
-        """Return q, k and v, each (B, H, T, d_head), of x (B, T, d_model)."""
+    def split_heads(self, x: Any, *, recorded: bool = True) -> list[Any]:
+        """Return q, k and v, each (B, H, T, d_head), of x (B, T, d_model); as arrays if they need not be `recorded`."""
         if x.ndim != 3 or x.shape[2] != self.d_model:
             fix = "; use x[None] for a batch of one" if x.ndim == 2 else ""
             raise ValueError(f"MultiHeadAttention: x must be (batch, time, {self.d_model}), not {x.shape}{fix}")
         if x.dtype.kind != "f":
             raise TypeError(f"MultiHeadAttention: x must be floats, not {x.dtype}; use .astype(np.float32)")
         b, t, _ = x.shape
-        qkv = self.qkv(x).reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
+        qkv = self.qkv(x) if recorded else self.qkv(x).data
+        qkv = qkv.reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
         qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, B, H, T, d_head)
         return [qkv[0], qkv[1], qkv[2]]
 
@@ -113,13 +114,13 @@ class MultiHeadAttention(Module):
         """
         refuse(other, self.forward, "MultiHeadAttention")
         x = given(x, "x", "MultiHeadAttention")
-        q, k, v = self.split_heads(x)
+        q, k, v = self.split_heads(x, recorded=cache is None)
         b, t, _ = x.shape
         if mask is not None:
             mask = check_mask(mask, (b, self.n_heads, t, t + (cache.length if cache else 0)), "MultiHeadAttention")
         if cache is not None:
-            k, v = cache.append(k, v)
-        causal = self.causal
+            q, (k, v) = Tensor(q), cache.append(k, v)
+        causal = self.causal and t > 1  # the last position sees all
         if causal and k.shape[2] != t:  # new positions stand at the end of the keys
             ahead = np.arange(k.shape[2]) > np.arange(k.shape[2] - t, k.shape[2])[:, None]
             if mask is not None and mask.dtype != bool:

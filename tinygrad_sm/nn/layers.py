@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..random import default_rng
 from ..tensor import Tensor
 from .module import Module
 
-Rng = np.random.Generator | None
+Rng: TypeAlias = "np.random.Generator | None"  # as text, for to import np.random takes a while
 
 
 def uniform(shape: tuple[int, ...], bound: float, rng: Rng = None) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from ..io import as_arrays, check_names
-from ..op import MODE
+from ..mode import MODE, Mode
 from ..ops.options import toggle
+from ..state import as_arrays, check_names
 from ..tensor import Array, Tensor
 from ..text import visible
 
@@ -51,14 +51,14 @@ class Module:
             self.__dict__["_adopted"] = True
         mode = MODE.get()
         try:
-            MODE.set(mode._replace(scope=(*mode.scope, self._label or type(self).__name__)))
+            MODE.set(Mode(mode.grad, (*mode.scope, self._label or type(self).__name__), mode.watch))
             return self.forward(*args, **kwargs)
         finally:
             MODE.set(mode)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if not name.startswith("_"):
+        if isinstance(value, HOLDS) and not name.startswith("_"):
             self.__dict__["_adopted"] = False
             self._adopt(_walk(name, value))
 
@@ -146,16 +146,9 @@ class Module:
         """Switch to evaluation: `train(False)`."""
         return self.train(False)
 
-    @contextmanager
-    def evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> AbstractContextManager[None]:
         """Switch to evaluation inside a `with` block; each part gets its own mode back after."""
-        modes = [(module, module.training) for _, module in self.named_modules()]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        return evaluating([module for _, module in self.named_modules()])
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -171,6 +164,22 @@ class Module:
             lines.append(f"{'  ' * len(above)}{module._label or type(module).__name__} {' '.join(own)}".rstrip())
             above.append(path)
         return "\n".join(map(visible, lines))
+
+
+HOLDS = (Tensor, Module, list, tuple, dict)  # kinds of attributes in which parameters are found
+
+
+@contextmanager
+def evaluating(modules: list[Module]) -> Iterator[None]:
+    """Switch modules to evaluation inside a `with` block; those that were in training are so again after."""
+    training = [module for module in modules if module.training]
+    try:
+        for module in training:
+            module.__dict__["training"] = False  # past __setattr__, for generation comes here for each token
+        yield
+    finally:
+        for module in training:
+            module.__dict__["training"] = True
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..op import no_grad
+from ..mode import no_grad
 from ..ops.options import count
 from ..random import default_rng
 from ..tensor import Array, Tensor
 from .attention import Cache, MultiHeadAttention
 from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, Rng, Sequential, normal
-from .module import Module
+from .module import Module, evaluating
 
 
 class TransformerBlock(Module):
@@ -180,6 +180,7 @@ class TransformerLM(Module):
         tokens = np.atleast_2d(np.asarray(prompt))
         if tokens.ndim != 2 or not tokens.shape[1] or tokens.dtype.kind not in "iu":
             raise ValueError(f"generate: the prompt must be integers (T,) or (B, T) with T ≥ 1, not {np.shape(prompt)}")
+        parts = [module for _, module in self.named_modules()]
         caches: list[Cache] = []
         for _ in range(max_new_tokens):
             if not caches or caches[0].length == self.context:
@@ -187,7 +188,7 @@ class TransformerLM(Module):
                 # anew, so that not every further token costs a whole pass.
                 kept = max(1, self.context // 2) if caches else self.context
                 caches, new = [Cache(self.context) for _ in self.blocks], tokens[:, -kept:]
-            with no_grad(), self.evaluating():
+            with no_grad(), evaluating(parts):
                 logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
             new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
             tokens = np.concatenate([tokens, new], axis=1)
@@ -203,22 +204,24 @@ def sample(
     >>> sample(np.array([[0.0, 5.0, 1.0]]), temperature=0)
     array([1])
     """
-    if temperature < 0 or math.isnan(temperature):
-        raise ValueError(f"generate: temperature must be 0 or more, not {temperature}")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"generate: temperature must be a finite number of 0 or more, not {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"generate: top_k must be 1 or more, not {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"generate: top_p must be in (0, 1], not {top_p}")
     if temperature == 0:
         return logits.argmax(axis=-1)
+    row = np.arange(len(logits))
     order = np.argsort(-logits, axis=-1, kind="stable")  # likeliest first
-    p = F.softmax(np.take_along_axis(logits, order, -1).astype(np.float64), temperature=temperature)
+    z = logits[row[:, None], order].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        p = np.exp((z - z[:, :1]) / temperature)  # softmax, not yet divided by the sum
     if top_k is not None:
         p[:, top_k:] = 0
     if top_p is not None:
-        total = p.sum(axis=-1, keepdims=True)
-        p[np.cumsum(p, axis=-1) - p >= top_p * total] = 0  # those before it have reached p already
+        p[np.cumsum(p, axis=-1) - p >= top_p * p.sum(axis=-1, keepdims=True)] = 0  # those before it have reached top_p
     cumulative = np.cumsum(p, axis=-1)
     u = default_rng(rng).random(len(p))[:, None] * cumulative[:, -1:]
     rank = (cumulative <= u).sum(axis=-1)  # u < the last sum, so this is in range, and p[rank] > 0
-    return np.take_along_axis(order, rank[:, None], -1)[:, 0]
+    return order[row, rank]
