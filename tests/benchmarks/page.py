@@ -1,0 +1,113 @@
+"""docs/performance.md: the machine, the tables, how they were measured, growth, and the machine's limits."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from . import growth, limits, startup
+from .measure import Result, Settings
+from .memory import ROOT
+from .report import summary, table
+from .row import PEERS
+from .timing import TURN
+
+PAGE = ROOT / "docs" / "performance.md"
+HOW = """## How it is measured
+
+`python -m tests.benchmarks --write` prints the tables and writes this page; `pip install .[bench]` brings the peers,
+and one that is not there is left out. `--only`, `--peers`, `--quick` and `--threads` choose; `python -m
+tests.benchmarks.compare OLD` compares a revision of ours with the working tree.
+
+- Ours and a peer run in one process with equally many threads, and take turns: calls one by one, or, where they are
+  short, as many as fill {turn:.0f} ms, after one that is not counted. Times are medians of one unit of work, after
+  warm-up; quartiles are those of the ratio from turn to turn. The garbage collector is on.
+- A unit of work is forward and backward unless the row says otherwise, in float32, from the same inputs. Gradients
+  start at None, so that outputs and gradients are fresh, as in training. Before timing, outputs and gradients are
+  compared: a benchmark that computes something else would say so in its row. In training, batches change from step to
+  step.
+- PyTorch runs eagerly, with its fused attention and its optimisers' default settings. HIPS autograd and MyGrad have
+  an Adam by hand, in place; MyGrad's memory guard is off. `jax.jit` compiles the whole unit of work, optimiser
+  included; tinygrad's TinyJit too, and it writes into the same outputs at every call. Compilation is not counted.
+  Against these two there is no bar.
+- A row "against our plain form" compares cross-entropy with an option to cross-entropy without.
+- The embedding row looks 2048 indices up in a table of 8192 rows of 512, so its dense gradient has four times the
+  size of its output. Generating samples at temperature 1, one token at a time, with a key-value cache on both sides.
+- Peak memory is what the second call in a fresh process needs at its peak, outputs included, beyond what was there
+  before it (inputs, parameters, the optimiser's state). Freed blocks are given back to the system first, on both
+  sides. Differences below 1 MB are not counted.
+"""
+
+
+def processor() -> str:
+    """Return the processor's name and second-level cache, as far as the system tells."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text(encoding="utf-8").splitlines() if about.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = names[0] if names else platform.processor() or platform.machine()
+    cache = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    size = f", {cache.read_text(encoding='ascii').strip()} second-level cache a core" if cache.exists() else ""
+    return f"{name}, {os.cpu_count()} cores{size}"
+
+
+def memory() -> str:
+    """Return how much memory there is, or nothing where the system does not tell."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names:
+        return ""
+    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GB of memory"
+
+
+def blas() -> str:
+    """Return the name and version of NumPy's BLAS."""
+    found = np.show_config(mode="dicts")["Build Dependencies"]["blas"]  # type: ignore[index, call-overload]
+    return f"{found['name']} {found['version']}"
+
+
+def revision() -> str:
+    """Return the commit of this checkout, and whether it was changed since."""
+    command = ["git", "describe", "--always", "--dirty"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return run.stdout.strip() or "unknown"
+
+
+def machine(settings: Settings) -> str:
+    """Return the machine and the versions as a list."""
+    peers = [f"{p} {version(p)}" for p in settings.peers if p != "plain"]
+    absent = [name for p, name in PEERS.items() if p not in settings.peers]
+    lines = [
+        f"- {processor()}{memory()}; {platform.system()} {platform.release()}; load before: {settings.load:.1f}",
+        f"- Python {platform.python_version()}, NumPy {np.__version__} with {blas()}; {', '.join(peers)}",
+        f"- {settings.threads} threads; revision {revision()}",
+    ]
+    return "\n".join(lines + ([f"- Not installed here, and so not measured: {', '.join(absent)}"] if absent else []))
+
+
+def text(results: list[Result], settings: Settings, parts: tuple[str, str, str]) -> str:
+    """Return the page, of the results and of what `startup`, `growth` and `limits` reported."""
+    start, grows, limit = parts
+    return "\n".join([
+        "# Performance", "",
+        "Median times of ours and of peers, side by side. A ratio below 1 means that ours is faster.", "",
+        machine(settings), "", f"{summary(results)} {start}", "",
+        "## Against peers", "", table(results), HOW.format(turn=1e3 * TURN), "## Growth", "",
+        "Slopes on logarithmic axes, fitted to the upper half of the sizes.", "",
+        "![Time and memory against size, on logarithmic axes](images/growth.svg)", "", grows, "",
+        "## How far from the machine's limit", "",
+        "What these kernels need at the least, at the rates that the machine reached in the same run. Cross-entropy",
+        "reads each logit and writes a new gradient once, and takes an exponential of each, which arithmetic units can",
+        "do while memory moves. Attention makes two products forward and five backward of the visible half of T × T,",
+        "and exponentials in both; these share the arithmetic units.", "", limit, "",
+    ])  # fmt: skip
+
+
+def write(results: list[Result], settings: Settings) -> None:
+    """Measure what the page has beside the table, and write it."""
+    parts = startup.report(), growth.main(settings.threads), limits.report(settings.threads)
+    PAGE.write_text(text(results, settings, parts), encoding="utf-8")
+    print(f"written: {PAGE}")
