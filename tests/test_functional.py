@@ -28,6 +28,7 @@ CALLS: dict[str, Any] = {
     "log_softmax": lambda a: F.log_softmax(a(M)), "logit": lambda a: F.logit(a(M)),
      "logsumexp": lambda a: F.logsumexp(a(M)),
     "matmul": lambda a: F.matmul(a(M), a(M)), "moveaxis": lambda a: F.moveaxis(a(M), 0, 1),
+    "linear_cross_entropy": lambda a: F.linear_cross_entropy(a(M), a(M), [0, 1], bias=a(V)),
     "mse_loss": lambda a: F.mse_loss(a(M), a(M)), "nll_loss": lambda a: F.nll_loss(a(M), [0, 1]),
     "one_hot": lambda a: F.one_hot([0, 1], 2), "pad": lambda a: F.pad(a(M), 1), "relu": lambda a: F.relu(a(M)),
     "rms_norm": lambda a: F.rms_norm(a(M), 2, a(V)), "sigmoid": lambda a: F.sigmoid(a(M)),

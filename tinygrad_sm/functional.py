@@ -16,6 +16,7 @@ from .ops.attention import scaled_dot_product_attention
 from .ops.cross_entropy import cross_entropy
 from .ops.indexing import embedding, one_hot, take_along_axis
 from .ops.linalg import einsum, linear, matmul
+from .ops.linear_cross_entropy import linear_cross_entropy
 from .ops.loss import kl_div, l1_loss, mse_loss, nll_loss
 from .ops.norm import layer_norm, rms_norm
 from .ops.options import within
@@ -41,10 +42,10 @@ from .random import dropout_mask
 
 __all__ = [
     "broadcast_to", "clip", "concatenate", "cross_entropy", "cumsum", "dropout", "einsum", "embedding",
-    "expand_dims", "flip", "gelu", "kl_div", "l1_loss", "layer_norm", "linear", "log_softmax", "logit",
-    "logsumexp", "matmul", "maximum", "minimum", "moveaxis", "mse_loss", "nll_loss", "one_hot", "pad", "relu",
-    "reshape", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "split", "squeeze",
-    "stack", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "where",
+    "expand_dims", "flip", "gelu", "kl_div", "l1_loss", "layer_norm", "linear", "linear_cross_entropy",
+    "log_softmax", "logit", "logsumexp", "matmul", "maximum", "minimum", "moveaxis", "mse_loss", "nll_loss",
+    "one_hot", "pad", "relu", "reshape", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax",
+    "split", "squeeze", "stack", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "where",
 ]  # fmt: skip
 
 

@@ -111,6 +111,12 @@ def cross_entropy_of(
 
 
 @reference
+def linear_cross_entropy(x: Any, weight: Any, target: Any, bias: Any, class_weight: Any = None, **options: Any) -> Any:
+    logits = REFERENCES["linear"](x, weight, bias)
+    return REFERENCES["cross_entropy"](logits, target, weight=class_weight, **options)
+
+
+@reference
 def soft_cross_entropy(
     logits: Any, target: Any, weight: Any = None, label_smoothing: float = 0.0, reduction: str = "mean"
 ) -> Any:
