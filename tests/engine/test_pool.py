@@ -23,7 +23,7 @@ from tinygrad_sm.ops.blocked import each
 
 # Since Python 3.12 forking warns when there are threads, and of these there are some here.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
-SHAPE = (64, 8192)  # several blocks
+SHAPE = (64, 32768)  # several blocks
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import numpy as np
 from ..op import Op
 from ..random import dropout_mask
 from ..tensor import Array, Tensor
+from . import blocked
 from .arguments import count_rows, given, single
 from .arithmetic import where
 from .blocked import each, row_blocks
@@ -22,6 +23,7 @@ from .sample import call
 from .softmax import quiet, softmax
 from .sums import sums
 
+MOST_ROWS = 128  # of a block: enough for matrix products at full speed
 KEEP_BYTES = 1 << 22  # weights up to this size are kept for the backward pass, larger ones computed again
 
 
@@ -34,8 +36,13 @@ class Part(NamedTuple):
 
 
 def _heads(heads: int, t: int, row_bytes: int) -> list[slice]:
-    """Cut heads into groups whose scores fit half a block together, or single ones."""
-    return row_blocks(heads, 2 * t * row_bytes)
+    """Cut heads into groups whose scores fit a quarter of a block together, or single ones."""
+    return row_blocks(heads, 4 * t * row_bytes)
+
+
+def _rows(h: slice, t: int, row_bytes: int) -> list[slice]:
+    """Cut the rows of a group of heads into blocks; short ones, since the earlier of causal ones see fewer keys."""
+    return row_blocks(t, max((h.stop - h.start) * row_bytes, blocked.BLOCK_BYTES // MOST_ROWS))
 
 
 def _scores(q: Array, k: Array, mask: Array | None, causal: bool, h: slice, rows: slice) -> Array:
@@ -90,7 +97,7 @@ def _attention_forward(
 
     def kernel(h: slice) -> list[Part]:
         parts = []
-        for rows in row_blocks(t, (h.stop - h.start) * row_bytes):
+        for rows in _rows(h, t, row_bytes):
             s = _scores(q3, k3, mask, causal, h, rows)
             peak = s.max(axis=-1, keepdims=True, initial=-np.inf)
             peak[np.isneginf(peak)] = 0  # a row with nothing to attend to becomes exp(−inf) = 0 …
@@ -121,7 +128,7 @@ def _attention_vjp(
     t, row_bytes = q3.shape[1], k3.shape[1] * q3.itemsize
 
     def kernel(h: slice, parts: list[Part]) -> None:
-        for rows, (e, peak, total) in zip(row_blocks(t, (h.stop - h.start) * row_bytes), parts, strict=True):
+        for rows, (e, peak, total) in zip(_rows(h, t, row_bytes), parts, strict=True):
             if e is None:
                 e = _exp(_scores(q3, k3, mask, causal, h, rows), peak)
             keys, share = slice(e.shape[2]), g3[h, rows] / total

@@ -19,7 +19,7 @@ import numpy as np
 
 from .options import count
 
-BLOCK_BYTES = 1 << 20  # about what a core's second-level cache holds
+BLOCK_BYTES = 1 << 21  # near a core's own cache; in smaller ones, what a block costs beside its arithmetic shows
 T = TypeVar("T")
 MOST_THREADS = 8  # with more, the interpreter's lock between two NumPy calls is what they wait for
 

@@ -31,7 +31,7 @@ from .loss import (
 from .options import real, refuse
 from .sample import call
 from .softmax import as_rows, blocks, column, exp_rows, from_rows, log_softmax, quiet, without
-from .sums import sums
+from .sums import dots, ones, sums
 
 SMALL = 1 << 14  # logits for which the number of NumPy calls matters more than anything else
 
@@ -58,31 +58,31 @@ def _cross_entropy_forward(
         if found is not None:
             out = reduced(found[0].reshape(logits.shape[:-1]), total, reduction)
             return np.asarray(out, logits.dtype), from_rows(found[1], logits)
-    a, b, classes, mass = (1 - label_smoothing) * w, None, None, 0.0
+    a, b = (1 - label_smoothing) * w, None
     if label_smoothing:
         b = (target != ignore_index) * (label_smoothing / z.shape[1])
-        classes = np.ones(z.shape[1]) if weight is None else weight.astype(np.float64)
-        mass = classes.sum()
+        classes = ones(z.shape[1], z.dtype) if weight is None else weight.astype(z.dtype)
+        mass, unseen = float(classes.sum(dtype=np.float64)), np.flatnonzero(classes == 0)
     losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
 
     def kernel(block: slice) -> None:
         e, a_ = residual[block], a[block]
-        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+        d = None if b is None else np.empty_like(e)
+        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype, d=d)
         at_y, norm, log_norm = (at[0], safe[block]), 1 + rest, np.log1p(rest)
         e_y = e[at_y].astype(np.float64)
         others = (rest + (1 - e_y)) / norm  # Σ p without p_y. As −others, no digit of p_y − 1 is lost near 0
         losses[block] = _counted(a_, log_norm - (z[block][at_y] - peak))
-        if b is None or classes is None:
+        if b is None or d is None:
             share = scale * a_
             e *= column(share / norm, e)
             e[at_y] = -share * others
         else:
             b_ = b[block]
-            d = z[block] - peak[:, None]
-            d[:, classes == 0] = 0  # a class of no weight may have d = −inf
-            losses[block] += _counted(b_, log_norm * mass - (d * classes).sum(axis=1))
+            d[:, unseen] = 0  # it may be −inf
+            losses[block] += _counted(b_, log_norm * mass - dots(d, classes))
             e *= column(scale * (a_ + b_ * mass) / norm, e)
-            e -= column(scale * b_, e) * classes.astype(e.dtype)
+            e -= column(scale * b_, e) if weight is None else column(scale * b_, e) * classes
             e[at_y] = scale * (b_ * (mass * e_y / norm - classes[at_y[1]]) - a_ * others)
 
     with quiet():
