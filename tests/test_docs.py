@@ -41,7 +41,7 @@ def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
 
 def test_links_of_the_pages_lead_somewhere():
     """A relative link or picture of a page exists in the repository."""
-    for page in [*PAGES, "docs/engine.md"]:
+    for page in [*PAGES, "docs/engine.md", "docs/performance.md"]:
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text):
             path = target[0] or target[1]

@@ -42,6 +42,26 @@ tests.benchmarks.compare OLD` compares a revision of ours with the working tree.
   before it (inputs, parameters, the optimiser's state). Freed blocks are given back to the system first, on both
   sides. Differences below 1 MB are not counted.
 """
+WHY = """## What limits the rest
+
+NumPy makes one pass over a block for each operation, where PyTorch's kernels keep a row in registers. What that costs
+depends on what else there is to do.
+
+- **Wide rows** (cross_entropy, softmax with tens of thousands of classes): per 262,144 logits in the cache, the largest
+  one takes 17 µs, subtracting it 25, the exponentials 124, their sum 22, dividing 25. More than half is arithmetic that
+  nobody can avoid, and PyTorch moves more memory; so ours wins. Label smoothing adds two passes, 47 µs.
+- **Rows of 512** (softmax, layer_norm): an operation between a block and one number per row costs 45 to 60 ns a row
+  beside its arithmetic, and softmax has four of these, layer_norm about seventeen passes in all.
+- **Small arrays** (the small networks, cross_entropy (128, 10), the chain): a NumPy call on a few numbers takes 0.4 to
+  1 µs, an op of ours 1.5 µs more forward and 2 µs backward, all of it the interpreter. The step of the smallest
+  network makes about 90 such calls. MyGrad's has no checks of targets and no stable rest of a sum, HIPS autograd's
+  wrappers cost more than ours.
+- **Attention**: seven products of matrices, whose inner length is 64, run at 75 to 97 GFLOP/s on one core, and take
+  three quarters of the time; what is left are the exponentials.
+- **embedding**: the gradient of the whole table is cleared, 16 MB, and only one core does it.
+- **Memory of training**: PyTorch drops what an op has saved as soon as the backward pass has used it. Here the graph
+  stays whole until its loss goes, so that `backward` can run again, and pictures can show it.
+"""
 
 
 def processor() -> str:
@@ -102,7 +122,7 @@ def text(results: list[Result], settings: Settings, parts: tuple[str, str, str])
         "What these kernels need at the least, at the rates that the machine reached in the same run. Cross-entropy",
         "reads each logit and writes a new gradient once, and takes an exponential of each, which arithmetic units can",
         "do while memory moves. Attention makes two products forward and five backward of the visible half of T × T,",
-        "and exponentials in both; these share the arithmetic units.", "", limit, "",
+        "and exponentials in both; these share the arithmetic units.", "", limit, "", WHY.rstrip(), "",
     ])  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def _by_blocks(kernel: Callable[..., None], *arrays: Array) -> None:
     if arrays[0].nbytes <= BLOCK_BYTES:
         kernel(*flat)
     else:
-        blocks = row_blocks(arrays[0].size, arrays[0].itemsize * 3 // 2)  # each thread has a block for itself, too
+        blocks = row_blocks(arrays[0].size, arrays[0].itemsize * 3)  # each thread has blocks of its own, too
         each(kernel, *([a[block] for block in blocks] for a in flat))
 
 
