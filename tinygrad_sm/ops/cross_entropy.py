@@ -99,7 +99,7 @@ def _small(z: Array, target: Array, scale: float) -> tuple[Array, Array] | None:
     d = z - np.maximum.reduce(z, axis=1, keepdims=True)
     e = np.exp(d)
     norm = sums(e)
-    if not norm.min(initial=2) > 1 + 1e-6:  # as it is with NaN
+    if not norm.min(initial=2) > 1 + 1e-6:  # nor is NaN
         return None
     at_y = np.arange(len(z)), target
     losses = np.log(norm) - d[at_y]
