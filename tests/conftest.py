@@ -22,6 +22,7 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 collect_ignore_glob = [] if find_spec("mpmath") else ["accuracy/*"]  # what is exact, mpmath knows
+collect_ignore = [] if find_spec("torch") else ["benchmarks/torch_gpt.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
