@@ -210,7 +210,7 @@ def bits():
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sm.set_num_threads(3)
-z, chance = np.random.default_rng(0).normal(size=(64, 8192)).astype(np.float32), random.Random(0)
+z, chance = np.random.default_rng(0).normal(size=(64, 32768)).astype(np.float32), random.Random(0)
 expected = bits()
 for i in range(20):
     caught = threading.Event()
@@ -252,7 +252,7 @@ START = """
 import atexit, threading, time
 import numpy as np, tinygrad_sm as sm
 sm.set_num_threads(3)
-x = np.ones((64, 8192), np.float32)
+x = np.ones((64, 32768), np.float32)
 
 def forever():
     while True:
@@ -275,7 +275,7 @@ ENDINGS = {
 @pytest.mark.parametrize("name", ENDINGS)
 def test_the_interpreter_ends(name: str) -> None:
     printed = run(START + ENDINGS[name], timeout=60)
-    assert printed == ("(64, 8192)" if "print" in ENDINGS[name] else "")
+    assert printed == ("(64, 32768)" if "print" in ENDINGS[name] else "")
 
 
 @needs_fork

@@ -12,7 +12,7 @@ from helpers import close, differences, leaf, normal
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor
-from tinygrad_sm.ops import activation, blocked
+from tinygrad_sm.ops import blocked
 
 ENDS = np.array([-1e4, -100.0, -20.0, -1.0, 0.0, 1.0, 20.0, 100.0, 1e4])
 
@@ -92,8 +92,7 @@ def test_gelu_by_blocks_is_gelu_and_the_same_for_any_number_of_threads(
     t = leaf(x)
     t.data = x  # as it lies in memory
     y, whole = F.gelu(t), sm.grad(F.gelu(t), t, c)[0]
-    for module in (blocked, activation):
-        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(blocked, "BLOCK_BYTES", 100)
     threads = sm.get_num_threads()
     try:
         for n in (1, 3):

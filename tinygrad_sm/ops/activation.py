@@ -10,9 +10,10 @@ import numpy as np
 
 from ..op import Op
 from ..tensor import Array, attach
+from . import blocked
 from .arguments import floats, single
 from .arithmetic import strict
-from .blocked import BLOCK_BYTES, each, row_blocks
+from .blocked import each, row_blocks
 from .kinks import kept, quotient
 from .sample import call
 
@@ -83,7 +84,7 @@ C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u 
 def _by_blocks(kernel: Callable[..., None], *arrays: Array) -> None:
     """Run an elementwise kernel on arrays of one shape, the first of them fresh; large ones block by block."""
     flat = [a.reshape(-1) for a in arrays]
-    if arrays[0].nbytes <= BLOCK_BYTES:
+    if arrays[0].nbytes <= blocked.BLOCK_BYTES:
         kernel(*flat)
     else:
         blocks = row_blocks(arrays[0].size, arrays[0].itemsize * 3)  # each thread has blocks of its own, too

@@ -43,8 +43,13 @@ def row_blocks(rows: int, row_bytes: int) -> list[slice]:
     """
     if 0 < rows * row_bytes <= BLOCK_BYTES:
         return [slice(0, rows)]
-    step = max(1, BLOCK_BYTES // max(row_bytes, 1))
-    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+    return slices(rows, BLOCK_BYTES // max(row_bytes, 1))
+
+
+def slices(n: int, step: int) -> list[slice]:
+    """Cut n things into consecutive slices of `step`, or of one if that is less."""
+    step = max(step, 1)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
 
 def each(kernel: Callable[..., T], *parts: Sequence[Any], products: bool = False) -> list[T]:

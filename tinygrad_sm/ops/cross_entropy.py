@@ -28,10 +28,10 @@ from .loss import (
     nll_loss,
     reduced,
 )  # fmt: skip
-from .options import real, refuse
+from .options import refuse, within
 from .sample import call
-from .softmax import as_rows, blocks, column, exp_rows, from_rows, log_softmax, quiet, without
-from .sums import dots, ones, sums
+from .softmax import as_rows, blocks, exp_rows, from_rows, log_softmax, quiet, without
+from .sums import column, dots, sums
 
 SMALL = 1 << 14  # logits for which the number of NumPy calls matters more than anything else
 
@@ -61,7 +61,7 @@ def _cross_entropy_forward(
     a, b = (1 - label_smoothing) * w, None
     if label_smoothing:
         b = (target != ignore_index) * (label_smoothing / z.shape[1])
-        classes = ones(z.shape[1], z.dtype) if weight is None else weight.astype(z.dtype)
+        classes = np.ones(z.shape[1], z.dtype) if weight is None else weight.astype(z.dtype)
         mass, unseen = float(classes.sum(dtype=np.float64)), np.flatnonzero(classes == 0)
     losses, residual = np.empty(len(z)), np.empty_like(z, order="C")
 
@@ -288,9 +288,7 @@ def cross_entropy(
     refuse(other, cross_entropy, caller)
     logits, target = check_arguments(logits, target, axis, caller)
     check_reduction(reduction, caller)
-    label_smoothing = real(label_smoothing, "label_smoothing", caller)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{caller}: label_smoothing must be in [0, 1], not {label_smoothing}")
+    label_smoothing = within(label_smoothing, 0, 1, "label_smoothing", caller, closed=True)
     shape, logits = logits.shape, classes_last(logits, axis)
     weight = check_weight(weight, logits.shape[-1], caller)
     if target.dtype.kind != "f" or target.ndim < len(shape):

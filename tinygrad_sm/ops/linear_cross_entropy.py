@@ -15,7 +15,7 @@ from ..mode import MODE
 from ..op import Op
 from ..tensor import Array
 from .arguments import given
-from .blocked import each
+from .blocked import each, slices
 from .cross_entropy import _cross_entropy
 from .linalg import linear, rows
 from .loss import SAMPLE_OPTIONS, SAMPLE_TARGET, check_indices, check_reduction, check_weight, importance, reduced
@@ -84,7 +84,7 @@ def _to_gradient(z: Array, bias: Array | None, target: Array, o: Options) -> Arr
         )
         return loss
 
-    return np.concatenate(each(kernel, _slices(len(z), PART_BYTES // z[:1].nbytes)))
+    return np.concatenate(each(kernel, slices(len(z), PART_BYTES // z[:1].nbytes)))
 
 
 def _gradients(d: Array, x: Array, weight: Array, wants_dx: bool, dw: Array | None) -> Any:
@@ -103,12 +103,7 @@ def _gradients(d: Array, x: Array, weight: Array, wants_dx: bool, dw: Array | No
 
 def _class_parts(weight: Array) -> list[slice]:
     """Cut the classes into parts; of as many as x has columns at least, lest the shares of d·W take more than d."""
-    return _slices(len(weight), max(PART_BYTES // max(weight[:1].nbytes, 1), weight.shape[1]))
-
-
-def _slices(n: int, step: int) -> list[slice]:
-    step = max(step, 1)
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    return slices(len(weight), max(PART_BYTES // max(weight[:1].nbytes, 1), weight.shape[1]))
 
 
 def _forward(

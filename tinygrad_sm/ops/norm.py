@@ -11,42 +11,34 @@ from ..op import Op
 from ..tensor import Array
 from .arguments import floats, operand, single
 from .blocked import each, row_blocks
+from .linalg import rows
 from .options import count, within
 from .sample import call
-from .sums import column_sums, dots, ones
-
-
-def _dots(a: Array, b: Array) -> Array:
-    """Return, as a column, the dot product of each row of `a` with the vector `b`, or with the same row of `b`."""
-    return dots(a, b).astype(a.dtype, copy=False)[:, None]
+from .sums import column, column_sums, dots, sums
 
 
 def _means(x: Array) -> Array:
-    mean = _dots(x, ones(x.shape[1], x.dtype))
+    mean = column(sums(x), x)
     mean /= x.shape[1]
     return mean
 
 
-def _rows(x: Array) -> Array:
-    return x.reshape(-1, x.shape[-1])
-
-
-def _blocks(rows: Array) -> list[slice]:
-    return row_blocks(len(rows), 2 * rows.shape[1] * rows.itemsize)  # each thread has a block of its own, too
+def _blocks(z: Array) -> list[slice]:
+    return row_blocks(len(z), 2 * z.shape[1] * z.itemsize)  # each thread has a block of its own, too
 
 
 def _forward(x: Array, weight: Any, bias: Any, eps: float, centre: bool) -> tuple[Array, list[tuple[Any, Array]]]:
     """Return x̂·w + b, x̂ = (x − mean)·rstd, where without `centre` the mean is 0; and mean and rstd, block by block."""
-    z = _rows(single(x))
+    z = rows(single(x))
     y = np.empty(x.shape, z.dtype)
-    out = _rows(y)
+    out = rows(y)
 
     def kernel(block: slice) -> tuple[Any, Array]:
         c, o, mean = z[block], out[block], None
         if centre:
             mean = _means(c)
             c = np.subtract(c, mean, out=o)
-        rstd = _dots(c, c)
+        rstd = column(dots(c, c), c)
         rstd /= c.shape[1]
         rstd += eps
         np.sqrt(rstd, out=rstd)
@@ -65,9 +57,9 @@ def _forward(x: Array, weight: Any, bias: Any, eps: float, centre: bool) -> tupl
 def _vjp(g: Array, statistics: list[tuple[Any, Array]], x: Array, weight: Any, bias: Any, centre: bool) -> Any:
     # y = x̂·w + b with x̂ = c·r, c = x − mean, r = rstd. Let h = g·w be the gradient of x̂; mean and r depend on x too:
     # dL/dx = r·(h − mean(h) − x̂·mean(h·x̂)) = r·(h − mean(h) − c·r²·mean(h·c)), and dL/dw = Σ g·x̂ over the rows
-    z, cotangents = _rows(single(x)), _rows(single(g))
+    z, cotangents = rows(single(x)), rows(single(g))
     dx = np.empty(x.shape, z.dtype)
-    out = _rows(dx)
+    out = rows(dx)
 
     def kernel(block: slice, statistic: tuple[Any, Array]) -> tuple[Any, Any]:
         c, h, o, (mean, r) = z[block], cotangents[block], out[block], statistic
@@ -75,10 +67,10 @@ def _vjp(g: Array, statistics: list[tuple[Any, Array]], x: Array, weight: Any, b
         if bias is not None:
             db = np.add.reduce(h, axis=0)
         if weight is None:
-            share = _dots(h, c)
+            share = column(dots(h, c), h)
         else:
             product = np.multiply(h, c, out=o)
-            dw, share = column_sums(product, r[:, 0]), _dots(product, weight)
+            dw, share = column_sums(product, r[:, 0]), column(dots(product, weight), product)
             h = np.multiply(h, weight, out=o)
         share *= r
         share /= c.shape[1]

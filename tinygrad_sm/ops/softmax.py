@@ -24,7 +24,7 @@ from .blocked import each, row_blocks
 from .options import positive, refuse, shown
 from .sample import call
 from .shape import moveaxis
-from .sums import dots, sums
+from .sums import column, dots, sums
 
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
 FEW = 64  # columns in which double precision costs next to nothing
@@ -122,11 +122,6 @@ def blocks(rows: Array) -> list[slice]:
 def quiet() -> Any:
     """Let exp(−inf) be 0 and ∞ − ∞ be NaN without a word."""
     return np.errstate(over="ignore", under="ignore", invalid="ignore")
-
-
-def column(x: Array, like: Array) -> Array:
-    """Return one number per row as a column, in the dtype of the rows."""
-    return x.astype(like.dtype, copy=False)[:, None]
 
 
 def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tuple[Array, tuple[Array, list[Peak]]]:
