@@ -68,10 +68,10 @@ def _cross_entropy_forward(
     def kernel(block: slice) -> None:
         e, a_ = residual[block], a[block]
         d = None if b is None else np.empty_like(e)
-        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype, d=d)
-        at_y, norm, log_norm = (at[0], safe[block]), 1 + rest, np.log1p(rest)
+        at, peak, top, rest, _ = exp_rows(z[block], e, logits.dtype, d=d)
+        at_y, norm, log_norm = (at[0], safe[block]), (1 + rest) * top, np.log1p(rest)
         e_y = e[at_y].astype(np.float64)
-        others = (rest + (1 - e_y)) / norm  # Σ p without p_y. As −others, no digit of p_y − 1 is lost near 0
+        others = (rest + (1 - e_y / top)) / (1 + rest)  # Σ p without p_y. As −others, no digit of p_y − 1 is lost
         losses[block] = _counted(a_, log_norm - (z[block][at_y] - peak))
         if b is None or d is None:
             share = scale * a_
@@ -168,12 +168,12 @@ def _soft_forward(
     def kernel(block: slice) -> None:
         e = residual[block]
         q = np.array(_smoothed(targets[block].astype(e.dtype, copy=False), weight, label_smoothing))
-        at, peak, rest, _ = exp_rows(z[block], e, logits.dtype)
+        at, peak, top, rest, _ = exp_rows(z[block], e, logits.dtype)
         others = without(q, at)
         mass = others + q[at]
         d = z[block] - peak[:, None]
         losses[block] = mass * np.log1p(rest) - (np.where(q == 0, 0, d) * q).sum(axis=1)  # 0·log 0 is 0
-        e *= column(mass / (1 + rest), e)
+        e *= column(mass / ((1 + rest) * top), e)
         e -= q
         e[at] = (others - q[at] * rest) / (1 + rest)
         if scale != 1.0:

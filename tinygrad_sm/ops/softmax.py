@@ -1,7 +1,7 @@
 """softmax, log_softmax and logsumexp: what this library is about.
 
-All three start from e = exp((z − max z) / T), whose largest entry is 1, so that nothing overflows. Three things
-keep the digits that the definitions lose:
+All three start from e = exp((z − max z) / T), whose largest entry is 1, so that nothing overflows; or from exp(z), for
+a tame row, which saves a pass and its rounding. Three things keep the digits that the definitions lose:
 
 - `rest`, the sum of e without that 1. Where one logit dominates, log(1 + rest) and 1 − p = rest/(1 + rest) are far
   below 1, and log(sum) or 1 − p would round them away.
@@ -29,6 +29,7 @@ from .sums import column, dots, sums
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
 FEW = 64  # columns in which double precision costs next to nothing
 SURE = 1 / 16  # where `rest` is below this, one logit dominates
+TAME = 64  # a row whose maximum is in [0, TAME]: sums of exp(z) neither overflow nor vanish in single precision
 
 
 class Peak(NamedTuple):
@@ -36,6 +37,7 @@ class Peak(NamedTuple):
 
     at: tuple[Array, Array]  # (N,), (N,) index of the maxima
     value: Array  # (N,) the maxima
+    top: Array  # (N,) what e is there: 1, or exp(max)
     rest: Array  # (N,) Σ exp((z − max) / T) over the others, in float64
     sure: Array  # (S,) the rows that one logit dominates, unless z has digits to spare
 
@@ -47,26 +49,36 @@ def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0, d: Array 
     """
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
-    np.exp(_below(z, peak, e if d is None else d, temperature), out=e)
-    one = e[at]
-    e[at] = one - 1  # 0; but NaN stays
+    _exp(z, peak, e, temperature, d)
+    top = e[at]
+    e[at] = top - top  # 0; but NaN stays
     rest = sums(e).astype(_double(z), copy=False)
-    e[at] = one
+    e[at] = top
+    rest /= top
     sure = (rest < SURE).nonzero()[0] if z.itemsize == dtype.itemsize else at[0][:0]
-    found = Peak(at, peak, rest, sure)
+    found = Peak(at, peak, top, rest, sure)
     if sure.size:
-        e[sure] = exact = exactly(z, found, temperature)
+        exact = exactly(z, found, temperature)
+        e[sure] = exact * column(top[sure], exact)
         exact[at[0][: len(exact)], at[1][sure]] = 0
         rest[sure] = exact.sum(axis=1)
     return found
 
 
-def _below(z: Array, peak: Array, d: Array, temperature: float) -> Array:
-    """Write (z − max) / temperature into `d`, and return it."""
-    np.subtract(z, peak[:, None], out=d)
+def _exp(z: Array, peak: Array, e: Array, temperature: float = 1.0, d: Array | None = None) -> None:
+    """Write exp((z − max) / T) of each row into `e`, exp(z) of a tame one; with `d`, exponents, and none is tame.
+
+    Each row by itself decides, so that no bit of it depends on the others.
+    """
+    if temperature == 1.0 and d is None and z.dtype == np.float32:  # a double's exp takes so long that little is saved
+        peak = np.where((peak >= 0) & (peak <= TAME), 0, peak)
+        if not peak.any():
+            np.exp(z, out=e)
+            return
+    d = np.subtract(z, peak[:, None], out=e if d is None else d)
     if temperature != 1.0:
         d /= temperature
-    return d
+    np.exp(d, out=e)
 
 
 def without(x: Array, at: tuple[Array, Array]) -> Array:
@@ -131,7 +143,7 @@ def _softmax_forward(x: Array, axis: int = -1, temperature: float = 1.0) -> tupl
     def kernel(block: slice) -> Peak:
         e = p[block]
         peak = exp_rows(z[block], e, x.dtype, temperature)
-        e /= column(1 + peak.rest, e)
+        e /= column((1 + peak.rest) * peak.top, e)
         return peak
 
     with quiet():
@@ -211,10 +223,11 @@ def _log_softmax_vjp(g: Array, y: Array, peaks: list[Peak], x: Array, axis: int 
         o[...] = c
         others = without(o, peak.at)
         top = (c[peak.at] * peak.rest - others) / (1 + peak.rest)
-        np.exp(_below(z[block], peak.value, o, temperature), out=o)  # not exp(y), with the rounding of y in it
+        _exp(z[block], peak.value, o, temperature)  # not exp(y), with the rounding of y in it
+        e_top = o[peak.at]
         if peak.sure.size:
-            o[peak.sure] = exactly(z[block], peak, temperature)
-        o *= column(-(c[peak.at] + others) / (1 + peak.rest), o)
+            o[peak.sure] = exactly(z[block], peak, temperature) * column(e_top[peak.sure], z)
+        o *= column(-(c[peak.at] + others) / ((1 + peak.rest) * e_top), o)
         o += c
         o[peak.at] = top
         if temperature != 1.0:
@@ -255,7 +268,8 @@ def _logsumexp_forward(x: Array) -> Array:
 
 
 def _logsumexp_rows(z: Array, dtype: Any) -> Array:
-    _, peak, rest, _ = exp_rows(z, np.empty_like(z, order="C"), dtype)
+    found = exp_rows(z, np.empty_like(z, order="C"), dtype)
+    peak, rest = found.value, found.rest
     y = np.where(np.isinf(peak), peak, peak + np.log1p(rest))  # log 0 and log ∞
     near_0 = np.flatnonzero(np.abs(y) < np.abs(peak) / 4)  # peak and log(1 + rest) cancel, as for log-probabilities
     if near_0.size and z.dtype == np.float32:
