@@ -123,7 +123,8 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
         # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
         stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
         share = share.astype(np.float32) if share.dtype == np.float16 else share  # to sum in
-        share = share.sum(axis=(*range(extra), *stretched)).reshape(a.shape)
+        add = np.add.reduce if isinstance(share, np.ndarray) else np.sum
+        share = add(share, axis=(*range(extra), *stretched)).reshape(a.shape)
     return share if share.dtype == a.dtype else share.astype(a.dtype)
 
 
@@ -132,8 +133,10 @@ def start(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cot
     check_start(output, gradient, caller)
     if create_graph and isinstance(gradient, Tensor):
         return gradient
-    array = as_array(1.0 if gradient is None else gradient).astype(output.dtype, copy=False)
-    array = array.reshape(output.shape)
+    if gradient is None:
+        array = np.ones(output.shape, output.dtype)
+    else:
+        array = as_array(gradient).astype(output.dtype, copy=False).reshape(output.shape)
     return Tensor(array) if create_graph else array
 
 

@@ -92,11 +92,11 @@ class Adam(Optimizer):
         move *= 1 - beta2
         v = np.multiply(old["v"], beta2, out=new["v"])
         v += move
+        root = math.sqrt(1 - beta2**t)  # √v̂ = √v / root, so m̂/(√v̂ + ε) = m̂·root/(√v + ε·root)
         np.sqrt(v, out=move)
-        move *= 1 / math.sqrt(1 - beta2**t)
-        move += options["eps"]
+        move += options["eps"] * root
         np.divide(m, move, out=move)
-        move *= -lr / (1 - beta1**t)
+        move *= -lr * root / (1 - beta1**t)
         np.add(move, p * (1 - lr * weight_decay) if weight_decay and self.decoupled else p, out=out)
 
 

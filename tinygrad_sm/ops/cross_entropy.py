@@ -30,7 +30,7 @@ from .loss import (
 )  # fmt: skip
 from .options import refuse, within
 from .sample import call
-from .softmax import as_rows, blocks, exp_rows, from_rows, log_softmax, quiet, without
+from .softmax import as_rows, blocks, exp_rows, from_rows, is_short, log_softmax, quiet, without
 from .sums import column, dots, sums
 
 SMALL = 1 << 14  # logits for which the number of NumPy calls matters more than anything else
@@ -49,15 +49,13 @@ def _cross_entropy_forward(
     # The loss of a row is −log p_y and its gradient p − [j = y]. Label smoothing puts q = (1 − ε)·[j = y] + ε/V in
     # place of [j = y]; class weights w give q·w. Both are one formula: with the shares a = (1 − ε)·w_y and b = ε/V,
     #   loss = −a·log p_y − b·Σⱼ wⱼ·log pⱼ,    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
-    z, target = as_rows(logits), target.reshape(-1)
+    target = target.reshape(-1)
+    if weight is None and not label_smoothing and logits.size <= SMALL and is_short(logits):
+        if not np.count_nonzero(target == ignore_index):
+            return _few(logits, target, reduction)
+    z = as_rows(logits)
     safe, w, total = importance(target, weight, ignore_index, np.float64)
     scale = 1 / total if reduction == "mean" and total else 1.0
-    if safe is target and not label_smoothing and z.size <= SMALL and z.itemsize > logits.itemsize:
-        with quiet():
-            found = _small(z, target, scale)
-        if found is not None:
-            out = reduced(found[0].reshape(logits.shape[:-1]), total, reduction)
-            return np.asarray(out, logits.dtype), from_rows(found[1], logits)
     a, b = (1 - label_smoothing) * w, None
     if label_smoothing:
         b = (target != ignore_index) * (label_smoothing / z.shape[1])
@@ -91,21 +89,33 @@ def _cross_entropy_forward(
         return np.asarray(out, logits.dtype), from_rows(residual, logits)
 
 
-def _small(z: Array, target: Array, scale: float) -> tuple[Array, Array] | None:
-    """Return losses and scale·(p − y) of a few short rows, in a third of the calls; None if a row needs more care.
+def _few(logits: Array, target: Array, reduction: str) -> tuple[Array, Array]:
+    """Do the same for a few short rows in half the time: in double precision, with the classes along the first axis.
 
-    In double precision, 1 + rest and p − 1 keep enough digits of a result in single precision while rest is not tiny.
+    In double precision 1 + rest and p − 1 keep enough digits of a result in single precision, unless `rest` is tiny.
     """
-    d = z - np.maximum.reduce(z, axis=1, keepdims=True)
-    e = np.exp(d)
-    norm = sums(e)
-    if not norm.min(initial=2) > 1 + 1e-6:  # nor is NaN
-        return None
-    at_y = np.arange(len(z)), target
-    losses = np.log(norm) - d[at_y]
-    e *= (scale / norm)[:, None]
-    e[at_y] -= scale
-    return losses, e
+    z = np.array(logits.reshape(len(target), logits.shape[-1]).T, np.float64, order="C")  # (V, N): each pass is along the rows
+    at_y, scale = (target, np.arange(len(target))), 1 / max(len(target), 1) if reduction == "mean" else 1.0
+    with quiet():
+        z -= np.maximum.reduce(z, axis=0)
+        e = np.exp(z)
+        norm = np.add.reduce(e, axis=0)
+        log_norm, others = np.log(norm), None
+        if not np.minimum.reduce(norm, initial=2) > 1 + 2e-8:  # nor is NaN
+            at, e_y = (z.argmax(axis=0), at_y[1]), e[at_y]
+            top = e[at]
+            e[at] = top - top  # 0; but NaN stays
+            rest = np.add.reduce(e, axis=0)
+            e[at] = top
+            log_norm, others = np.log1p(rest), (rest + (1 - e_y)) / norm
+        losses = log_norm - z[at_y]
+        e *= scale / norm
+        if others is None:
+            e[at_y] -= scale
+        else:
+            e[at_y] = -scale * others
+    out = losses.reshape(logits.shape[:-1]) if reduction == "none" else np.add.reduce(losses) * scale
+    return np.asarray(out, logits.dtype), np.array(e.T, logits.dtype, order="C").reshape(logits.shape)
 
 
 def _counted(share: Array, loss: Array) -> Array:

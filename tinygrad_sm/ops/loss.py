@@ -44,7 +44,7 @@ def _wide(dtype: Any) -> Any:
 def importance(target: Array, weight: Array | None, ignore_index: int, dtype: Any) -> tuple[Array, Array, float]:
     """Return the targets with ignored ones as class 0, the weight of each (0 if ignored), and their total."""
     counts = target != ignore_index
-    if weight is None and counts.all():
+    if weight is None and np.count_nonzero(counts) == target.size:
         return target, counts.astype(dtype), float(target.size)
     safe = np.where(counts, target, 0)
     w = counts.astype(dtype) if weight is None else np.where(counts, weight[safe], 0).astype(dtype)
@@ -142,7 +142,7 @@ def check_indices(
         raise TypeError(f"{caller}: ignore_index must be an integer, not {shown(ignore_index)}; -100 ignores no class")
     if not -(2**63) <= ignore_index < 2**63:
         raise ValueError(f"{caller}: ignore_index must fit into 64 bits with a sign, not {ignore_index}")
-    target = as_array(target)
+    target = target if type(target) is np.ndarray else as_array(target)
     axis %= len(shape)
     expected, n_classes = shape[:axis] + shape[axis + 1 :], shape[axis]
     if target.shape == shape:
@@ -162,8 +162,8 @@ def check_indices(
             f"{caller}: targets of shape {target.shape} do not fit logits of shape {shape} with classes along "
             f"axis {axis}; expected {expected}{_fix(target.shape, shape, axis)}"
         )
-    bad = ((target < 0) | (target >= n_classes)) & (target != int(ignore_index))
-    if bad.any():
+    bad = target.astype(np.uintp) >= n_classes  # as are negative ones, which become very large
+    if np.count_nonzero(bad) and (bad := bad & (target != int(ignore_index))).any():
         found = tuple(int(i) for i in np.argwhere(bad)[0])
         place = f" at position {found}" if found else ""
         fix = "classes count from 0" if target[found] > 0 else f"ignore_index={target[found]} would ignore it"

@@ -113,9 +113,14 @@ def as_rows(x: Array, axis: int = -1) -> Array:
         x = np.moveaxis(x, axis, -1)
     if x.ndim != 2:
         x = x.reshape(count_rows(x), x.shape[-1])
-    if x.shape[1] <= FEW and x.itemsize < 8:
+    if is_short(x):
         return x.astype(np.float64)
     return single(x.astype(x.dtype.newbyteorder("="), copy=False))
+
+
+def is_short(rows: Array) -> bool:
+    """Tell whether rows of this precision are so short that they are computed in double precision."""
+    return rows.shape[-1] <= FEW and rows.itemsize < 8
 
 
 def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
@@ -291,6 +296,8 @@ _logsumexp = Op(
 def check_logits(x: Any, axis: Any, caller: str) -> Any:
     """Return `x` as something with a dtype, and refuse what has no softmax."""
     x = given(x, "the input", caller)
+    if x.dtype.kind == "f" and type(axis) is int and -x.ndim <= axis < x.ndim:
+        return x
     if x.dtype.kind != "f":
         raise TypeError(
             f"{caller}: the input must be floats, not {x.dtype}; use .astype(np.float32), or write 1.0 for 1 in a list"
