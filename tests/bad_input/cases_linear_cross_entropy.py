@@ -50,11 +50,11 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any], type[Exception], str]] =
     ("smoothing True", (X, W, Y), {"label_smoothing": True}, TypeError, "label_smoothing must be one number, not True"),
     ("reduction", (X, W, Y), {"reduction": "batchmean"}, ValueError, "reduction must be one of .*not 'batchmean'"),
     ("class weights of another length", (X, W, Y), {"class_weight": [1.0, 2.0]}, ValueError,
-     r"class_weight: weight must be 3 numbers, one per class; got shape \(2,\)"),
+     r"class_weight must be 3 numbers, one per class; got shape \(2,\)"),
     ("negative class weight", (X, W, Y), {"class_weight": [1.0, -2.0, 1.0]}, ValueError,
-     "class_weight: weight must be finite and ≥ 0; got -2.0 for class 1"),
+     "class_weight must be finite and ≥ 0; got -2.0 for class 1"),
     ("learned class weights", (X, W, Y), {"class_weight": WANTS_GRADIENT}, TypeError,
-     "class_weight: weight is a constant"),
+     "class_weight is a constant"),
     ("another name", (X, W, Y), {"axis": 1}, TypeError, "there is no argument .axis.; it takes x, weight, target"),
 ]  # fmt: skip
 

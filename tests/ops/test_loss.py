@@ -291,3 +291,54 @@ def test_targets_come_as_lists_tensors_and_any_integers() -> None:
         assert F.cross_entropy(z, target).item() == expected
     assert F.cross_entropy(Tensor(normal(3)), 1).shape == ()
     assert F.cross_entropy([[1.0, 2.0]], [0]) == pytest.approx(np.log1p(np.e))
+
+
+@pytest.mark.parametrize("offset", [0.0, 16.0, 60.0])
+def test_tiny_weights_keep_their_digits_whatever_the_maximum(offset: float) -> None:
+    z, y = (normal(4, 100) + offset).astype(np.float32), [0, 1, 2, 3]
+    tiny, one = (
+        sm.grad(F.cross_entropy(x, y, weight=np.full(100, w), reduction="sum"), x)[0].data
+        for w in (1e-25, 1.0)
+        for x in [Tensor(z, requires_grad=True)]
+    )
+    np.testing.assert_allclose(tiny, one * 1e-25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2048, 100), (64, 10), (600, 40)])
+@pytest.mark.parametrize("soft", [False, True])
+def test_loss_scaling_keeps_the_digits_of_half_precision(shape: tuple[int, int], soft: bool) -> None:
+    z = normal(*shape).astype(np.float16)
+    y: Any = np.arange(shape[0]) % shape[1]
+    y = np.eye(shape[1], dtype=np.float16)[y] if soft else y
+    half, double = (Tensor(a, requires_grad=True) for a in (z, z.astype(np.float64)))
+    (F.cross_entropy(half, y) * 1024.0).backward()
+    (F.cross_entropy(double, y) * 1024.0).backward()
+    np.testing.assert_allclose(half.grad.data, double.grad.data, rtol=1e-3, atol=1e-7)
+
+
+def test_a_loss_too_large_for_its_dtype_is_inf_without_a_word() -> None:
+    assert F.cross_entropy(np.array([[0, 60000]] * 2, np.float16), [0, 0], reduction="sum") == np.inf
+    assert F.cross_entropy(np.array([[0, 3e38]] * 2, np.float32), [0, 0], reduction="sum") == np.inf
+
+
+@pytest.mark.parametrize("rest", [1e-3, 1e-7, 1e-9, 1e-12, 1e-30])
+def test_few_short_rows_that_one_logit_dominates(rest: float) -> None:
+    z = np.zeros((3, 5), np.float32)
+    z[0, 1] = np.float32(-np.log(rest))
+    single, double = (Tensor(a, requires_grad=True) for a in (z, z.astype(np.longdouble)))
+    losses = [F.cross_entropy(t, [1, 2, 3], reduction="none") for t in (single, double)]
+    for loss in losses:
+        loss.sum().backward()
+    np.testing.assert_allclose(losses[0].data, losses[1].data.astype(float), rtol=3e-7)
+    np.testing.assert_allclose(single.grad.data, double.grad.data.astype(float), rtol=3e-7)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8, np.uint64])
+def test_the_range_of_classes_is_checked_in_every_integer_type(dtype: Any) -> None:
+    z = normal(2, 5)
+    assert F.cross_entropy(z, np.array([0, 4], dtype)).shape == ()
+    with pytest.raises(IndexError, match=r"class 5 at position \(1,\) is not in 0 … 4"):
+        F.cross_entropy(z, np.array([0, 5], dtype))
+    if np.iinfo(dtype).min:
+        with pytest.raises(IndexError, match="class -1 at position"):
+            F.cross_entropy(z, np.array([0, -1], dtype))

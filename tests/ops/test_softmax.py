@@ -232,3 +232,13 @@ def test_other_floats_are_as_right(f: Any, dtype: Any) -> None:
 def test_a_long_double_keeps_its_range() -> None:
     z = np.array([np.longdouble("1e400"), 0, 1])
     assert F.softmax(z).tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("offset", [0.0, 16.0, 60.0, 90.0])
+def test_small_cotangents_of_rows_with_any_maximum_keep_their_digits(offset: float) -> None:
+    z = np.random.default_rng(0).normal(size=(3, 100)) + offset
+    for f in (F.softmax, F.log_softmax, F.logsumexp):
+        g = np.random.default_rng(1).normal(size=f(z).shape) * 1e-25
+        single, double = (sm.Tensor(z.astype(np.float32).astype(dtype), requires_grad=True) for dtype in "fd")
+        found, right = (sm.grad(f(t), t, g.astype(t.dtype))[0].data for t in (single, double))
+        np.testing.assert_allclose(found, right, rtol=2e-6, atol=1e-6 * np.abs(right).max())

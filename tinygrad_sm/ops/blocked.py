@@ -162,8 +162,9 @@ if hasattr(os, "register_at_fork"):
 def set_num_threads(n: int) -> None:
     """Let kernels on large arrays use `n` threads; every bit of a result is the same for any `n`.
 
-    At first it is the number of cores (at most 8), or what the environment variable OMP_NUM_THREADS says. NumPy's
-    matrix products have threads of their own, which OPENBLAS_NUM_THREADS or the package threadpoolctl limit.
+    At first it is the number of cores (at most 8), or what the environment variable OMP_NUM_THREADS said when the
+    package was imported, which limits the threads of NumPy's matrix products, too. Afterwards the package threadpoolctl
+    sets these; but the products inside attention and linear_cross_entropy are shared out among these `n`.
 
     >>> import tinygrad_sm as sm
     >>> before = sm.get_num_threads()

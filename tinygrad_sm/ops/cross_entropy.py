@@ -52,7 +52,7 @@ def _cross_entropy_forward(
     target = target.reshape(-1)
     if weight is None and not label_smoothing and logits.size <= SMALL and is_short(logits):
         if not np.count_nonzero(target == ignore_index):
-            return _few(logits, target, reduction)
+            return _few_short_rows(logits, target, reduction)
     z = as_rows(logits)
     safe, w, total = importance(target, weight, ignore_index, np.float64)
     scale = 1 / total if reduction == "mean" and total else 1.0
@@ -86,15 +86,15 @@ def _cross_entropy_forward(
     with quiet():
         each(kernel, blocks(z))
         out = reduced(losses.reshape(logits.shape[:-1]), total, reduction)
-        return np.asarray(out, logits.dtype), from_rows(residual, logits)
+        return np.asarray(out, logits.dtype), from_rows(residual, logits, dtype=_precise(logits))
 
 
-def _few(logits: Array, target: Array, reduction: str) -> tuple[Array, Array]:
+def _few_short_rows(logits: Array, target: Array, reduction: str) -> tuple[Array, Array]:
     """Do the same for a few short rows in half the time: in double precision, with the classes along the first axis.
 
     In double precision 1 + rest and p − 1 keep enough digits of a result in single precision, unless `rest` is tiny.
     """
-    z = np.array(logits.reshape(len(target), logits.shape[-1]).T, np.float64, order="C")  # (V, N): each pass is along the rows
+    z = np.array(logits.reshape(len(target), logits.shape[-1]).T, np.float64, order="C")  # (V, N)
     at_y, scale = (target, np.arange(len(target))), 1 / max(len(target), 1) if reduction == "mean" else 1.0
     with quiet():
         z -= np.maximum.reduce(z, axis=0)
@@ -114,8 +114,14 @@ def _few(logits: Array, target: Array, reduction: str) -> tuple[Array, Array]:
             e[at_y] -= scale
         else:
             e[at_y] = -scale * others
-    out = losses.reshape(logits.shape[:-1]) if reduction == "none" else np.add.reduce(losses) * scale
-    return np.asarray(out, logits.dtype), np.array(e.T, logits.dtype, order="C").reshape(logits.shape)
+        out = losses.reshape(logits.shape[:-1]) if reduction == "none" else np.add.reduce(losses) * scale
+        residual = np.array(e.T, _precise(logits), order="C").reshape(logits.shape)
+        return np.asarray(out, logits.dtype), residual
+
+
+def _precise(logits: Array) -> Any:
+    """Return the dtype of a residual: half precision would round p − y before a large cotangent (a loss scale) comes."""
+    return np.promote_types(logits.dtype, np.float32)
 
 
 def _counted(share: Array, loss: Array) -> Array:
@@ -192,7 +198,7 @@ def _soft_forward(
     with quiet():
         each(kernel, blocks(z))
         out = reduced(losses.reshape(logits.shape[:-1]), len(z), reduction)
-        return np.asarray(out, logits.dtype), from_rows(residual, logits)
+        return np.asarray(out, logits.dtype), from_rows(residual, logits, dtype=_precise(logits))
 
 
 def _smoothed(target: Any, weight: Any, label_smoothing: float) -> Any:

@@ -116,7 +116,7 @@ def _forward(
     with quiet():
         losses, gradients = _pass(x, weight, target, bias, scale, o._replace(wanted=()) if later else o)
         out = reduced(losses.reshape(target.shape), total, reduction)
-    return np.asarray(out, np.result_type(x, weight)), () if later else gradients
+        return np.asarray(out, np.result_type(x, weight)), () if later else gradients
 
 
 def _vjp(
@@ -256,7 +256,7 @@ def linear_cross_entropy(
     label_smoothing = within(label_smoothing, 0, 1, "label_smoothing", caller, closed=True)
     shape = (*x.shape[:-1], len(weight))
     target = check_indices(given(target, "the target", caller), shape, -1, ignore_index, caller)
-    class_weight = check_weight(class_weight, len(weight), f"{caller}: class_weight")
+    class_weight = check_weight(class_weight, len(weight), caller, "class_weight")
     wanted = [n for n, a in zip(INPUTS, (x, weight, bias), strict=True) if getattr(a, "requires_grad", False)]
     return _linear_cross_entropy(
         x, weight, target, bias, class_weight=class_weight, ignore_index=ignore_index, label_smoothing=label_smoothing,

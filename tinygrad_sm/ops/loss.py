@@ -94,18 +94,18 @@ def check_reduction(reduction: str, caller: str, choices: tuple[str, ...] = ("me
         raise ValueError(f"{caller}: reduction must be one of {', '.join(map(repr, choices))}, not {shown(reduction)}")
 
 
-def check_weight(weight: Any, n_classes: int, caller: str) -> Array | None:
+def check_weight(weight: Any, n_classes: int, caller: str, name: str = "weight") -> Array | None:
     """Return class weights as an array (C,), after checking them."""
     if weight is None:
         return None
     if isinstance(weight, Tensor) and weight.requires_grad:
-        raise TypeError(f"{caller}: weight is a constant and gets no gradient; pass weight.detach()")
-    weight = as_array(given(weight, "weight", caller))
+        raise TypeError(f"{caller}: {name} is a constant and gets no gradient; pass {name}.detach()")
+    weight = as_array(given(weight, name, caller))
     if weight.shape != (n_classes,):
-        raise ValueError(f"{caller}: weight must be {n_classes} numbers, one per class; got shape {weight.shape}")
+        raise ValueError(f"{caller}: {name} must be {n_classes} numbers, one per class; got shape {weight.shape}")
     bad = ~((weight >= 0) & (weight < np.inf))
     if bad.any():
-        raise ValueError(f"{caller}: weight must be finite and ≥ 0; got {weight[bad][0]} for class {bad.argmax()}")
+        raise ValueError(f"{caller}: {name} must be finite and ≥ 0; got {weight[bad][0]} for class {bad.argmax()}")
     return weight
 
 
@@ -162,7 +162,7 @@ def check_indices(
             f"{caller}: targets of shape {target.shape} do not fit logits of shape {shape} with classes along "
             f"axis {axis}; expected {expected}{_fix(target.shape, shape, axis)}"
         )
-    bad = target.astype(np.uintp) >= n_classes  # as are negative ones, which become very large
+    bad = target.astype(np.uint64) >= n_classes  # as are negative ones, which become very large
     if np.count_nonzero(bad) and (bad := bad & (target != int(ignore_index))).any():
         found = tuple(int(i) for i in np.argwhere(bad)[0])
         place = f" at position {found}" if found else ""

@@ -27,9 +27,9 @@ from .shape import moveaxis
 from .sums import column, dots, sums
 
 SAMPLES = (call((2, 5)), call((2, 5), axis=0), call((2, 3, 2), axis=1, temperature=0.5), call((1,)))
-FEW = 64  # columns in which double precision costs next to nothing
+SHORT = 64  # columns in which double precision costs next to nothing
 SURE = 1 / 16  # where `rest` is below this, one logit dominates
-TAME = 64  # a row whose maximum is in [0, TAME]: sums of exp(z) neither overflow nor vanish in single precision
+TAME = 16  # a row whose maximum is in [0, TAME]: neither exp(z) nor a small number over its sum leaves single precision
 
 
 class Peak(NamedTuple):
@@ -45,7 +45,7 @@ class Peak(NamedTuple):
 def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0, d: Array | None = None) -> Peak:
     """Write d = (z − max) / temperature of each row of `z` (N, V) into `d`, if given, and exp(d) into `e`.
 
-    `dtype` is that of the results. All is NaN where the row has NaN, +inf, or −inf only.
+    Of a tame row `e` is exp(z), if `d` is not wanted. `dtype` is that of the results. All is NaN where the row has NaN, +inf, or −inf only.
     """
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
@@ -120,12 +120,12 @@ def as_rows(x: Array, axis: int = -1) -> Array:
 
 def is_short(rows: Array) -> bool:
     """Tell whether rows of this precision are so short that they are computed in double precision."""
-    return rows.shape[-1] <= FEW and rows.itemsize < 8
+    return rows.shape[-1] <= SHORT and rows.itemsize < 8
 
 
-def from_rows(rows: Array, like: Array, axis: int = -1) -> Array:
-    """Undo `as_rows`."""
-    rows = rows.astype(like.dtype, copy=False)
+def from_rows(rows: Array, like: Array, axis: int = -1, dtype: Any = None) -> Array:
+    """Undo `as_rows`; `dtype`, if given, in place of that of `like`."""
+    rows = rows.astype(dtype or like.dtype, copy=False)
     if axis in (-1, like.ndim - 1):
         return rows if like.ndim == 2 else rows.reshape(like.shape)  # no view needlessly: the engine would copy it
     return np.moveaxis(rows.reshape(np.moveaxis(like, axis, -1).shape), -1, axis)
@@ -347,8 +347,8 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoRetu
 
     Notes
     -----
-    The maximum is subtracted first, which changes nothing but lets nothing overflow ("Primer on Softmax",
-    section Numerical Stability). Backward: pᵢ·(gᵢ − Σⱼ gⱼpⱼ)/T, the product with the Jacobian diag(p) − p·pᵀ.
+    The maximum is subtracted first (unless it is so small that exp(z) cannot overflow), which changes nothing but
+    lets nothing overflow ("Primer on Softmax", section Numerical Stability). Backward: pᵢ·(gᵢ − Σⱼ gⱼpⱼ)/T, the product with the Jacobian diag(p) − p·pᵀ.
 
     Examples
     --------

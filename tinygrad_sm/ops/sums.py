@@ -13,13 +13,15 @@ import numpy as np
 from ..tensor import Array
 
 SPAN = 4096  # columns that are summed in one go, which also keeps rounding errors small
-FEW = 8192  # numbers of which BLAS makes a product of matrix and vector in one thread
+SERIAL = 8192  # numbers of which BLAS makes a product of matrix and vector in one thread
 
 
 @lru_cache(maxsize=16)
 def ones(n: int, dtype: Any) -> Array:
     """Return n ones, made once, for n up to a span; not to be written to."""
-    return np.ones(n, dtype)
+    found = np.ones(n, dtype)
+    found.flags.writeable = False
+    return found
 
 
 def sums(x: Array) -> Array:
@@ -53,4 +55,4 @@ def column(x: Array, like: Array) -> Array:
 
 def column_sums(x: Array, factors: Array) -> Array:
     """Return Σ factorᵢ·xᵢ over the rows xᵢ of `x` (N, V)."""
-    return factors @ x if x.size <= FEW else np.einsum("i,ij->j", factors, x)
+    return factors @ x if x.size <= SERIAL else np.einsum("i,ij->j", factors, x)
