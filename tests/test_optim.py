@@ -317,6 +317,9 @@ def test_a_state_shares_nothing_with_the_optimiser_it_went_into() -> None:
         (lambda s: {k: v for k, v in s.items() if k != "lr.0"} | {"1.momentum": np.ones(2)},
          ["missing", "lr.0", "unexpected", "1.momentum"]),
         (lambda s: {}, ["missing", "steps", "lr.0"]),
+        (lambda s: s | {"lr.0": np.asarray(np.nan)}, ["lr=nan", "[0, inf)"]),
+        (lambda s: s | {"lr.0": np.asarray(-1.0)}, ["lr=-1.0", "[0, inf)"]),
+        (lambda s: s | {"steps": np.asarray(-3)}, ["steps", "at least 0", "-3"]),
     ],
 )  # fmt: skip
 def test_a_state_that_does_not_fit_changes_nothing(change: Any, words: list[str]) -> None:
@@ -329,3 +332,61 @@ def test_a_state_that_does_not_fit_changes_nothing(change: Any, words: list[str]
         optimizer.load_state_dict(change(optimizer.state_dict() | {"lr.0": np.asarray(9.0)}))
     assert all(word in str(caught.value) for word in ["SGD", *words])
     assert {name: a.tolist() for name, a in optimizer.state_dict().items()} == before
+
+
+def test_a_negative_count_of_a_parameters_steps_is_refused() -> None:
+    w = leaf([1.0])
+    optimizer = optim.Adam([w])
+    w.grad = Tensor([1.0])
+    optimizer.step()
+    with pytest.raises(ValueError, match=r"Adam.load_state_dict: 0\.t must be at least 0, not -1"):
+        optimizer.load_state_dict(optimizer.state_dict() | {"0.t": np.asarray(-1)})
+    assert optimizer.state[0, "t"] == 1
+
+
+class Signs(optim.Optimizer):
+    """An optimiser of one's own, whose rate is called otherwise."""
+
+    def update(self, p: Any, g: Any, old: Any, new: Any, out: Any, t: int, options: Any) -> None:
+        np.subtract(p, options["stride"] * np.sign(g), out=out)
+
+
+def test_an_optimiser_without_a_learning_rate_saves_none() -> None:
+    w = leaf([1.0])
+    optimizer, again = Signs([w], stride=0.5), Signs([leaf([1.0])], stride=0.5)
+    w.grad = Tensor([-3.0])
+    optimizer.step()
+    assert w.tolist() == [1.5]
+    assert list(optimizer.state_dict()) == ["steps"]
+    again.load_state_dict(optimizer.state_dict())
+    assert again.steps == 1
+
+
+@pytest.mark.parametrize("lr", [Tensor(0.1, requires_grad=True), "0.1", None], ids=["tensor", "text", "none"])
+def test_a_rate_set_later_is_checked_as_one_given_at_the_start(lr: Any) -> None:
+    w = leaf([1.0])
+    optimizer = optim.SGD([w])
+    optimizer.param_groups[0]["lr"] = lr
+    w.grad = Tensor([1.0])
+    with pytest.raises(TypeError, match=r"^SGD: lr ") as later:
+        optimizer.step()
+    with pytest.raises(TypeError) as at_once:
+        optim.SGD([w], lr=lr)
+    assert str(later.value) == str(at_once.value)
+    assert (w.tolist(), optimizer.steps) == ([1.0], 0)
+
+
+def test_a_tensor_as_rate_set_later_counts_as_its_number() -> None:
+    w = leaf([1.0])
+    optimizer = optim.SGD([w])
+    optimizer.param_groups[0]["lr"] = Tensor(0.5)
+    w.grad = Tensor([1.0])
+    optimizer.step()
+    assert w.tolist() == [0.5]
+
+
+def test_clipping_counts_a_tensor_given_twice_once() -> None:
+    w = leaf([0.0, 0.0])
+    w.grad = Tensor([3.0, 4.0])
+    assert optim.clip_grad_norm_([w, w], 1.0) == 5.0
+    close(w.grad, np.array([0.6, 0.8], np.float32), rtol=1e-5)

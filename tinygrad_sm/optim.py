@@ -209,7 +209,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> f
     """Scale all gradients down so that their joint norm is at most `max_norm`; return the norm before.
 
     A norm that is infinite or NaN is returned too, and then no gradient is touched: a training loop that wants to
-    skip such a step asks `math.isfinite(norm)`. Without any gradient the norm is 0.
+    skip such a step asks `math.isfinite(norm)`. Without any gradient the norm is 0. A tensor given twice counts once.
 
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([3.0, 4.0], requires_grad=True)
@@ -224,7 +224,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> f
     for p in tensors:
         if not isinstance(p, Tensor):
             raise TypeError(f"clip_grad_norm_ takes Tensors with their .grad, not {p!r:.60}")
-    with_grad = [(p, p.grad) for p in tensors if p.grad is not None]
+    with_grad = [(p, p.grad) for p in {id(p): p for p in tensors}.values() if p.grad is not None]
     norm = math.hypot(*(float(np.linalg.norm(g.data.astype(np.float64))) for _, g in with_grad))
     scale = max_norm / (norm + 1e-6)
     if scale < 1 and norm < math.inf:

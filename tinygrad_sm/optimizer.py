@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .ops.blocked import each, row_blocks
-from .ops.options import real
+from .ops.options import count, real
 from .state import as_arrays, check_names
 from .tensor import Array, Tensor
 
@@ -149,6 +149,12 @@ class Optimizer:
                 raise ValueError(f"{type(self).__name__}: {name}={value} must be in [{low}, {high})")
             group[name] = tuple(numbers) if name == "betas" else numbers[0]
 
+    def _rate(self, lr: Any) -> float:
+        """Return a learning rate that was set or loaded later, after the check of those given at the start."""
+        group: dict[str, Any] = {"lr": lr}
+        self._check(group)
+        return float(group["lr"])
+
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for group in self.param_groups:
@@ -166,7 +172,13 @@ class Optimizer:
         ------
         ValueError
             If a parameter's `.data` has got another shape since its gradient, or this optimiser's buffers, were made.
+        TypeError
+            If a group's "lr" has been set to something other than a number.
         """
+        for group in self.param_groups:
+            lr = group.get("lr", 0.0)
+            if type(lr) is not float:
+                group["lr"] = self._rate(lr)
         params = self._numbered()
         gradients = self._gradients(params)
         changes: list[Any] = [(self, "steps", self.steps + 1)]
@@ -281,17 +293,29 @@ class Optimizer:
     def _numbered(self) -> dict[int, Tensor]:
         return dict(enumerate([p for group in self.param_groups for p in group["params"]]))
 
+    def _rated(self) -> dict[str, dict[str, Any]]:
+        """Return the groups that have a learning rate, by its name in the state."""
+        return {f"lr.{i}": group for i, group in enumerate(self.param_groups) if "lr" in group}
+
     def state_dict(self) -> dict[str, Array]:
         """Return steps, learning rates and buffers as arrays by name, for `sm.save`."""
         state = {"steps": np.asarray(self.steps)}
-        state |= {f"lr.{i}": np.asarray(group["lr"], np.float64) for i, group in enumerate(self.param_groups)}
+        state |= {name: np.asarray(group["lr"], np.float64) for name, group in self._rated().items()}
         kept = sorted((n, self.buffers.index(name), a) for (n, name), a in self.state.items() if name in self.buffers)
         return state | {f"{n}.{self.buffers[i]}": a.copy() for n, i, a in kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned, for the same parameters in the same order."""
-        arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
-        shapes: dict[str, tuple[int, ...]] = {"steps": (), **{f"lr.{i}": () for i in range(len(self.param_groups))}}
+        """Go on from what `state_dict` returned, for the same parameters in the same order.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If names or shapes do not fit, or a learning rate or a number of steps cannot be one. Then nothing changes.
+        """
+        caller = f"{type(self).__name__}.load_state_dict"
+        arrays = as_arrays(state, caller)
+        rated = self._rated()
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(["steps", *rated], ())
         possible = {
             f"{n}.{name}": () if name == "t" else p.shape for n, p in self._numbered().items() for name in self.buffers
         }
@@ -300,10 +324,13 @@ class Optimizer:
         check_names(shapes, arrays, type(self).__name__)
         numbers = {f"{n}.{name}": (n, name) for n in self._numbered() for name in self.buffers}
         buffers = {key: arrays[name].copy() for name, key in numbers.items() if name in arrays}
+        rates = {name: self._rate(arrays[name]) for name in rated}
+        counts = [name for name in arrays if name == "steps" or name.endswith(".t")]
+        steps = {name: count(arrays[name][()], name, caller, 0) for name in counts}
         self._idle = self._joined(buffers, {n for n, _ in buffers})
-        self._moving, self.steps = [], int(arrays["steps"])
-        for i, group in enumerate(self.param_groups):
-            group["lr"] = float(arrays[f"lr.{i}"])
+        self._moving, self.steps = [], steps["steps"]
+        for name, group in rated.items():
+            group["lr"] = rates[name]
 
 
 def portions(numbers: list[int], params: dict[int, Tensor]) -> list[list[int]]:

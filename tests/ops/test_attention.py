@@ -194,6 +194,19 @@ def test_dtype_is_kept_also_with_a_mask_of_another(dtype: Any, mask: Any, option
             assert {g.dtype for g in sm.grad(y.sum(), leaves[:2], create_graph=create_graph)} == {np.dtype(dtype)}
 
 
+@pytest.mark.parametrize("dtypes", ["f8 f8 f4", "f8 f4 f4", "f4 f8 f2", "f4 f4 f8", "f2 f2 f4", "f2 f4 f2"])
+@pytest.mark.parametrize("mask", [None, normal(2, 3, 4)], ids=["none", "float64"])
+def test_dtypes_are_mixed_as_in_the_composed_path(dtypes: str, mask: Any) -> None:
+    leaves = [leaf(a, dtype) for a, dtype in zip(qkv(2), dtypes.split(), strict=True)]
+    y, (composed, _) = sdpa(*leaves, mask=mask), sdpa(*leaves, mask=mask, return_weights=True)
+    assert y.dtype == composed.dtype == np.result_type(*dtypes.split())
+    close(y, composed, rtol=1e-2, atol=2e-3)
+    c = normal(*y.shape).astype(y.dtype)
+    fused = sm.grad(y, leaves, c)
+    assert [g.dtype for g in fused] == dtypes.split()
+    close(fused, sm.grad(composed, leaves, c), rtol=1e-2, atol=5e-3)
+
+
 def test_large_scores_in_half_precision() -> None:
     q, k, v = ((100 * a).astype(np.float16) for a in qkv(d=64))  # scores that float16 cannot hold
     y = sdpa(Tensor(q), Tensor(k), Tensor(v))

@@ -159,6 +159,21 @@ def test_a_large_mean_costs_no_more_digits_than_rounding_the_input_does() -> Non
     close(y, F.layer_norm(x.astype(np.float64), 300), atol=3e-4)
 
 
+@pytest.mark.parametrize(("x", "w", "result"), [("f4", "f8", "f8"), ("f8", "f4", "f8"), ("f2", "f4", "f4")])
+@pytest.mark.parametrize("f", [F.layer_norm, F.rms_norm], ids=lambda f: f.__name__)
+def test_dtypes_are_mixed_as_in_the_definition(f: Any, x: str, w: str, result: str) -> None:
+    a, b = normal(2, 5).astype(x), normal(5, seed=1).astype(w)
+    leaves, c = [leaf(a, x), leaf(b, w)], normal(2, 5, seed=2).astype(result)
+    exact = [leaf(a.astype(np.float64)), leaf(b.astype(np.float64))]
+    y, expected = f(leaves[0], 5, leaves[1]), f(exact[0], 5, exact[1])
+    assert y.dtype == result
+    close(y, expected, rtol=1e-12 if result == "f8" else 1e-5)
+    for create_graph in (False, True):
+        gradients = sm.grad(y, leaves, c, create_graph=create_graph)
+        assert [g.dtype for g in gradients] == [x, w]
+        close(gradients, sm.grad(expected, exact, c.astype(np.float64)), rtol=1e-2, atol=5e-3)
+
+
 X = Tensor(np.ones((2, 3)))
 ERRORS = [
     ("layer_norm", lambda: F.layer_norm(X, 4), r"normalized_shape \(4,\) is not how the shape of x \(2, 3\) ends"),

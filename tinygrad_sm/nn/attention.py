@@ -107,6 +107,8 @@ class MultiHeadAttention(Module):
     ) -> Any:
         """Return the output (B, T, d_model), and with `return_weights` the weights (B, H, T, S) too.
 
+        In training these are the weights after dropout (in PyTorch too); for the softmax itself, call `eval()` first.
+
         `mask` broadcasts to (B, H, T, S): bool, True = attend, or float, added to the scores. So a padding mask
         (B, S), True where there is a token, goes as `mask[:, None, None, :]`; one of two axes is (T, S). A position
         that may attend to nothing gives the bias of `proj`. With a `cache` (no gradients then), x holds the new

@@ -66,10 +66,10 @@ def _exp(s: Array, peak: Array) -> Array:
     return np.exp(s, out=s)
 
 
-def _flat(x: Array, lead: tuple[int, ...]) -> Array:
+def _flat(x: Array, lead: tuple[int, ...], dtype: Any) -> Array:
     """Return `x` as (heads, length, d), with the leading axes broadcast to `lead`; half as single precision."""
     x = x if x.shape[:-2] == lead else np.broadcast_to(x, lead + x.shape[-2:])
-    return single(x.reshape(math.prod(lead), *x.shape[-2:]))
+    return single(x.reshape(math.prod(lead), *x.shape[-2:]).astype(dtype, copy=False))
 
 
 def _lead(q: Any, k: Any, v: Any) -> tuple[int, ...]:
@@ -79,11 +79,11 @@ def _lead(q: Any, k: Any, v: Any) -> tuple[int, ...]:
 
 
 def _arranged(q: Array, k: Array, v: Array, mask: Any) -> tuple[tuple[int, ...], Array, Array, Array, Any]:
-    lead = _lead(q, k, v)
+    lead, dtype = _lead(q, k, v), np.result_type(q, k, v)
     if mask is not None:
         shared = mask.size == math.prod(mask.shape[-2:])
-        mask = mask.reshape(1, *mask.shape[-2:]) if shared else _flat(mask, lead)
-    return lead, _flat(q, lead), _flat(k, lead), _flat(v, lead), mask
+        mask = mask.reshape(1, *mask.shape[-2:]) if shared else _flat(mask, lead, mask.dtype)
+    return lead, _flat(q, lead, dtype), _flat(k, lead, dtype), _flat(v, lead, dtype), mask
 
 
 def _attention_forward(
@@ -111,7 +111,7 @@ def _attention_forward(
 
     with quiet():
         kept = each(kernel, _heads(heads, t, row_bytes), products=True)
-    return out.reshape(*lead, *out.shape[1:]).astype(v.dtype, copy=False), kept
+    return out.reshape(*lead, *out.shape[1:]).astype(np.result_type(q, k, v), copy=False), kept
 
 
 def _attention_vjp(
@@ -122,7 +122,7 @@ def _attention_vjp(
     #   dv = pᵀ·g,   ds = p·(dp − Σ p·dp) and Σ p·dp = Σ g·y,   dq = scale·ds·k,   dk = scale·dsᵀ·q
     # p = e / total is never made: g / total in place of g does the same to fewer numbers.
     lead, q3, k3, v3, mask = _arranged(q, k, v, mask)
-    g3, y3, scale = _flat(g, lead), _flat(y, lead), q3.dtype.type(scale)
+    g3, y3, scale = _flat(g, lead, q3.dtype), _flat(y, lead, q3.dtype), q3.dtype.type(scale)
     q3 = q3 * scale
     dq, dk, dv = np.empty_like(q3), np.zeros_like(k3), np.zeros_like(v3)
     t, row_bytes = q3.shape[1], k3.shape[1] * q3.itemsize
@@ -219,14 +219,16 @@ def scaled_dot_product_attention(
         Set this share of the weights to zero, and scale the others up. This, `return_weights`, and a mask
         that requires a gradient hold all T × S weights in memory; otherwise work is done in blocks.
     return_weights : bool
-        Also return the weights (…, T, S).
+        Also return the weights (…, T, S): those that the values were multiplied with, so after dropout (in PyTorch
+        too). For the softmax itself leave dropout out.
     rng : numpy.random.Generator, optional
         For dropout; default that of `manual_seed`.
 
     Returns
     -------
     Tensor (…, T, d_v), or (output, weights)
-        A row whose keys are all hidden is zero, with zero gradient.
+        A row whose keys are all hidden is zero, with zero gradient. The dtype is that of q, k and v together,
+        `np.result_type(q, k, v)`.
 
     Raises
     ------
@@ -260,11 +262,12 @@ def scaled_dot_product_attention(
         advice = "None is 1/sqrt(d_k), and 1.0 switches the scaling off; to learn it, multiply q with it"
         scale = positive(scale, "scale", caller, advice)
     dropout_p = within(dropout_p, 0, 1, "dropout_p", caller)
+    dtype = np.result_type(q.dtype, k.dtype)  # of the scores
     if mask is not None:
         mask = check_mask(mask, (*lead, q.shape[-2], k.shape[-2]), caller)
-        if mask.dtype not in (bool, q.dtype):
+        if mask.dtype not in (bool, dtype):
             with np.errstate(over="ignore"):  # what is too low for this precision becomes −inf, and hides too
-                mask = mask.astype(q.dtype)
+                mask = mask.astype(dtype)
     learned = isinstance(mask, Tensor) and mask.requires_grad
     if isinstance(mask, Tensor) and not learned:
         mask = mask.data
@@ -272,7 +275,7 @@ def scaled_dot_product_attention(
         return _attention(q, k, v, mask=mask, causal=is_causal, scale=scale)
     keep = None
     if dropout_p:
-        keep = dropout_mask((*lead, q.shape[-2], k.shape[-2]), dropout_p, q.dtype, rng)
+        keep = dropout_mask((*lead, q.shape[-2], k.shape[-2]), dropout_p, dtype, rng)
     out, weights = _composed(q, k, v, mask, is_causal, scale, keep)
     return (out, weights) if return_weights else out
 

@@ -27,9 +27,15 @@ def _blocks(z: Array) -> list[slice]:
     return row_blocks(len(z), 2 * z.shape[1] * z.itemsize)  # each thread has a block of its own, too
 
 
+def _dtype(x: Array, weight: Any, bias: Any) -> Any:
+    """Return the dtype of the result, which is that of all three together."""
+    return np.result_type(x, *(p for p in (weight, bias) if p is not None))
+
+
 def _forward(x: Array, weight: Any, bias: Any, eps: float, centre: bool) -> tuple[Array, list[tuple[Any, Array]]]:
     """Return x̂·w + b, x̂ = (x − mean)·rstd, where without `centre` the mean is 0; and mean and rstd, block by block."""
-    z = rows(single(x))
+    dtype = _dtype(x, weight, bias)
+    z = rows(single(x.astype(dtype, copy=False)))
     y = np.empty(x.shape, z.dtype)
     out = rows(y)
 
@@ -51,13 +57,13 @@ def _forward(x: Array, weight: Any, bias: Any, eps: float, centre: bool) -> tupl
         return mean, rstd
 
     statistics = each(kernel, _blocks(z))
-    return y.astype(x.dtype, copy=False), statistics
+    return y.astype(dtype, copy=False), statistics
 
 
 def _vjp(g: Array, statistics: list[tuple[Any, Array]], x: Array, weight: Any, bias: Any, centre: bool) -> Any:
     # y = x̂·w + b with x̂ = c·r, c = x − mean, r = rstd. Let h = g·w be the gradient of x̂; mean and r depend on x too:
     # dL/dx = r·(h − mean(h) − x̂·mean(h·x̂)) = r·(h − mean(h) − c·r²·mean(h·c)), and dL/dw = Σ g·x̂ over the rows
-    z, cotangents = rows(single(x)), rows(single(g))
+    z, cotangents = rows(single(x.astype(_dtype(x, weight, bias), copy=False))), rows(single(g))
     dx = np.empty(x.shape, z.dtype)
     out = rows(dx)
 
@@ -178,6 +184,39 @@ def _flattened(x: Any, normalized_shape: Any, weight: Any, bias: Any, caller: st
 def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Normalize over the last axes to mean 0 and variance 1, then scale and shift (Ba et al. 2016).
 
+    Parameters
+    ----------
+    x : Tensor or array_like of floats, (…, *normalized_shape)
+        What to normalize, each part of `normalized_shape` by itself.
+    normalized_shape : int or tuple of int
+        The lengths of the last axes, over which mean and variance are taken; an integer is one axis.
+    weight, bias : Tensor or array_like, normalized_shape, optional
+        The scale w and the shift b; without them 1 and 0.
+    eps : float
+        ε, finite and at least 0.
+
+    Returns
+    -------
+    Tensor (or ndarray for arrays)
+        Of the shape of `x`; the dtype is that of `x`, `weight` and `bias` together (`np.result_type`). Half precision
+        is computed in single.
+
+    Raises
+    ------
+    TypeError
+        For an `x` that does not hold floats, lengths that are not integers, or an `eps` that is not a number.
+    ValueError
+        If the shape of `x` does not end with `normalized_shape`, `weight` or `bias` has another one, or `eps` is
+        negative, infinite or NaN.
+
+    Notes
+    -----
+    y = (x − mean)/√(var + ε)·w + b, where var = mean((x − mean)²), without Bessel's correction. `eps=0` is allowed;
+    then a constant row is 0/0, which is NaN, with NumPy's warning. The squares of numbers above 1e19 overflow in
+    float32: such a row becomes 0, with NumPy's warning, so scale it down first, or use float64.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> sm.functional.layer_norm(sm.Tensor([1.0, 2.0, 3.0]), 3).data.round(3)
     array([-1.225,  0.   ,  1.225], dtype=float32)
@@ -191,6 +230,36 @@ def layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = No
 def rms_norm(x: Any, normalized_shape: Any, weight: Any = None, eps: float = 1e-5) -> Any:
     """Divide by the root mean square over the last axes, then scale (Zhang and Sennrich 2019).
 
+    Parameters
+    ----------
+    x : Tensor or array_like of floats, (…, *normalized_shape)
+        What to normalize, each part of `normalized_shape` by itself.
+    normalized_shape : int or tuple of int
+        The lengths of the last axes, over which the mean square is taken; an integer is one axis.
+    weight : Tensor or array_like, normalized_shape, optional
+        The scale w; without it 1.
+    eps : float
+        ε, finite and at least 0.
+
+    Returns
+    -------
+    Tensor (or ndarray for arrays)
+        Of the shape of `x`; the dtype is that of `x` and `weight` together (`np.result_type`). Half precision is
+        computed in single.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `layer_norm` does.
+
+    Notes
+    -----
+    y = x/√(mean(x²) + ε)·w. `eps=0` is allowed; then a row of zeros is 0/0, which is NaN, with NumPy's warning; other
+    constant rows are ±1·w. The squares of numbers above 1e19 overflow in float32: such a row becomes 0, with NumPy's
+    warning, so scale it down first, or use float64.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> sm.functional.rms_norm(sm.Tensor([3.0, 4.0]), 2).data.round(3)
     array([0.849, 1.131], dtype=float32)
