@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from typing import Any
 
 import numpy as np
 import pytest
 from benchmarks import page, report, timing
+from benchmarks.__main__ import options
 from benchmarks.cases import ROWS, TRAINING
 from benchmarks.compare import checkout, run
 from benchmarks.limits import Machine, attention_bounds, cross_entropy_bounds
 from benchmarks.losses import cross_entropy
 from benchmarks.measure import Memory, Result, Settings, measured
 from benchmarks.memory import peak, peak_of
-from benchmarks.row import Missing, Row, as_array, disagreement
+from benchmarks.row import PEERS, Missing, Row, as_array, disagreement
 from benchmarks.timing import Times
 
 import tinygrad_sm as sm
@@ -85,11 +87,24 @@ def test_disagreement_is_relative_to_the_largest_and_of_equal_shapes():
         disagreement([a], [a[:1]])
 
 
+@pytest.mark.parametrize(("x", "y"), [(np.nan, 1.0), (1.0, np.nan), (np.nan, np.nan), (np.inf, 1.0), (np.inf, np.inf)])
+def test_disagreement_is_infinite_where_a_difference_is_not_finite(x, y):
+    assert disagreement([np.array([2.0, x])], [np.array([2.0, y])]) == np.inf
+
+
 def test_two_steps_take_turns(monkeypatch):
     seen: list[str] = []
     monkeypatch.setattr(timing, "TURN", 0.0)  # so that every call is a turn of its own
     timing.compare(lambda: seen.append("a") or (), lambda: seen.append("b") or (), rounds=4)
     assert "".join(seen[-8:]) == "abababab"
+
+
+def test_the_ratio_is_the_median_of_the_turns_and_so_within_its_quartiles(monkeypatch):
+    turns = iter([[1.0], [1.0], [4.0], [2.0], [5.0], [10.0]])  # ours and theirs, three times
+    monkeypatch.setattr(timing, "calls_per_turn", lambda step: 1)
+    monkeypatch.setattr(timing, "one_turn", lambda step, calls: next(turns))
+    t = timing.compare(tuple, tuple, rounds=3)
+    assert (t.ours, t.theirs, t.low, t.ratio, t.high) == (4, 2, 0.75, 1, 1.5)
 
 
 def test_a_row_is_measured_and_a_peer_that_fails_or_differs_is_a_note_in_it():
@@ -107,12 +122,45 @@ def test_a_row_is_measured_and_a_peer_that_fails_or_differs_is_a_note_in_it():
     assert differs.met is None
 
 
+def test_a_row_whose_results_differ_meets_no_bar(monkeypatch):
+    def family(n: int) -> Any:
+        return {"ours": lambda: lambda: (np.ones(n),), "torch": lambda: lambda: (np.full(n, np.nan),),
+                "jax": lambda: lambda: (np.ones(n + 1),), "mygrad": lambda: lambda: (np.ones(n),) * 2}  # fmt: skip
+
+    monkeypatch.setattr("benchmarks.measure.peak", lambda *_: 0)
+    row = Row("a row", "a group", family, (2,), (2,), dict.fromkeys(("torch", "jax", "mygrad"), 1e9))
+    found = list(measured(row, Settings(("torch", "jax", "mygrad"), rounds=1)))
+    assert [r.met for r in found] == [False] * 3
+    assert [r.memory_met for r in found] == [False, None, None]
+    for result, note in zip(found, ("differ by inf", "shapes differ", "results differ: zip"), strict=True):
+        assert note in result.note
+        assert "MISSED" in report.line(result)
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--no-memory"], ["--peers", "torch"], ["--only", "MLP"]])
+def test_only_the_whole_page_is_written(part, capsys):
+    with pytest.raises(SystemExit):
+        options(["--write", *part])
+    assert "the page must be whole" in capsys.readouterr().err
+    assert options(part).write is False
+    assert options(["--write"]).peers == list(PEERS)
+
+
+def test_an_unknown_peer_or_row_is_refused_and_those_that_exist_are_named(capsys):
+    for arguments, error in ([["--peers", "torch,troch"], "no such peer: troch; there are torch, plain"],
+                             [["--only", "MLP", "nothing"], "no row's name holds 'nothing'; there are"]):  # fmt: skip
+        with pytest.raises(SystemExit):
+            options(arguments)
+        assert error in (shown := capsys.readouterr().err)
+    assert all(name in shown for name in BY_NAME)
+
+
 def _results() -> list[Result]:
     row = Row("a row", "a group", cross_entropy, (2, 3), (2, 3), {"torch": 0.5}, ("jax",), memory_bar=0.1)
     return [
-        Result(row, "torch", Times(0.001, 0.004, 0.2, 0.3, 0.25), Memory(9_000_000, 30_000_000)),
-        Result(row, "torch", Times(0.003, 0.004, 0.7, 0.8, 0.75), Memory(4_000_000, 30_000_000)),
-        Result(row, "jax", Times(0.001, 0.004, 0.2, 0.3, 0.25)),
+        Result(row, "torch", Times(0.001, 0.004, 0.25, 0.2, 0.3, 0.25), Memory(9_000_000, 30_000_000)),
+        Result(row, "torch", Times(0.003, 0.004, 0.75, 0.7, 0.8, 0.75), Memory(4_000_000, 30_000_000)),
+        Result(row, "jax", Times(0.001, 0.004, 0.25, 0.2, 0.3, 0.25)),
         Result(row, "torch", None, note="not there"),
     ]
 
@@ -131,9 +179,31 @@ def test_the_table_says_which_bars_are_met():
 
 def test_the_page_has_the_machine_the_table_and_its_parts():
     text = page.text(_results(), Settings(("plain",)), ("starts fast", "grows slowly", "is near"))
-    for part in (f"NumPy {np.__version__}", "**0.25**", "starts fast", "grows slowly", "is near", "fill 20 ms"):
+    for part in (f"NumPy {np.__version__}", "**0.25**", "starts fast", "grows slowly", "is near", "fill 20 ms",
+                 "A bar is", "timed anew beside each peer", "more slowly than T²", "Not compared are dropout",
+                 '`pip install -e ".[bench]"`'):  # fmt: skip
         assert part in text
     assert "not measured: PyTorch, HIPS autograd" in text
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+def test_the_files_that_the_page_is_made_of_do_not_make_the_revision_dirty(tmp_path):
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True)
+
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    generated = ["docs/performance.md", "docs/images/growth.svg"]
+    for name in (*generated, "docs/guide.md"):
+        (tmp_path / name).touch()
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "a")
+    clean = page.revision(tmp_path)
+    for name in generated:
+        (tmp_path / name).write_text("new", encoding="utf-8")
+    assert page.revision(tmp_path) == clean != "unknown"
+    (tmp_path / "docs/guide.md").write_text("new", encoding="utf-8")
+    assert page.revision(tmp_path) == f"{clean}-dirty"
 
 
 def test_the_least_time_of_a_kernel():

@@ -1,7 +1,7 @@
 """Print the whole table: `python -m tests.benchmarks` from the root of a checkout.
 
-It needs `pip install .[bench]`; peers that are not installed are left out. `--write` writes docs/performance.md, with
-the machine, its limits, and the growth of time with size.
+It needs `pip install -e ".[bench]"`; peers that are not installed are left out. `--write` writes docs/performance.md,
+with the machine, its limits, and the growth of time with size.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ from .row import PEERS, installed
 from .timing import set_threads
 
 
-def options() -> argparse.Namespace:
-    """Read the command line."""
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line, or these arguments in its place."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="WORDS", help="rows whose name holds one of these")
-    parser.add_argument("--peers", default=",".join(PEERS), help="modules, separated by commas (default: %(default)s)")
+    parser.add_argument("--peers", help=f"modules, separated by commas (default: {','.join(PEERS)})")
     parser.add_argument("--quick", action="store_true", help="0.3 s a row and peer in place of 3 s, and no memory")
     parser.add_argument("--rounds", type=int, help="how often the two take turns, in place of a time")
     parser.add_argument("--threads", type=int, default=2, help="of every library (default: %(default)s)")
     parser.add_argument("--no-memory", action="store_true", help="leave the peak memory out")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md, and the figure in it")
-    found = parser.parse_args()
-    if found.write and found.only:
-        parser.error("--write is for the whole table, so without --only")
+    found = parser.parse_args(arguments)
+    if found.write and (found.only or found.peers is not None or found.quick or found.no_memory):
+        parser.error("--write goes without --only, --peers, --quick and --no-memory, as the page must be whole")
+    found.peers = list(PEERS) if found.peers is None else found.peers.split(",")
+    if unknown := [p for p in found.peers if p not in PEERS]:
+        parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
+    if unknown := [words for words in found.only if not chosen([words])]:
+        rows = "\n  ".join(row.name for row in chosen())
+        parser.error(f"no row's name holds {' or '.join(map(repr, unknown))}; there are\n  {rows}")
     return found
 
 
 def main() -> None:
     """Measure what is asked for, a line per row as it goes, and then print the table."""
     o = options()
-    asked = o.peers.split(",")
-    peers = tuple(p for p in asked if installed(p))
-    absent = [PEERS.get(p, p) for p in asked if p not in peers]
+    peers = tuple(p for p in o.peers if installed(p))
+    absent = [PEERS[p] for p in o.peers if p not in peers]
     if absent:
         print(f"not installed here, and so left out: {', '.join(absent)}")
     set_threads(o.threads, peers)

@@ -42,17 +42,17 @@ def run(folder: Path, words: list[str], seconds: float, threads: int) -> dict[st
 
 
 def lines(old: list[dict[str, float]], new: list[dict[str, float]]) -> list[str]:
-    """Return a line per row: medians over the rounds, their ratio, and its range from round to round.
+    """Return a line per row: medians over the rounds, of the times and of the ratio, and the ratio's range.
 
     >>> print(*lines([{"a": 2.0}, {"a": 4.0}], [{"a": 1.0}, {"a": 1.0}]), sep="\\n")
-    a                                                  3.00 s ->  1.00 s  0.333 [0.250, 0.500]
+    a                                                  3.00 s ->  1.00 s  0.375 [0.250, 0.500]
     """
     found = []
     for name in [n for n in new[0] if n in old[0]]:
         before, after = ([times[name] for times in rounds] for rounds in (old, new))
         ratios = [a / b for a, b in zip(after, before, strict=True)]
-        a, b = statistics.median(after), statistics.median(before)
-        text = f"{duration(b):>8s} -> {duration(a):>7s}  {a / b:.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
+        a, b, ratio = map(statistics.median, (after, before, ratios))
+        text = f"{duration(b):>8s} -> {duration(a):>7s}  {ratio:.3f} [{min(ratios):.3f}, {max(ratios):.3f}]"
         found.append(f"{name:48s} {text}")
     return found
 

@@ -19,7 +19,10 @@ class Memory(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A row against one peer. `times` is None, and `note` says why, where there is nothing to compare."""
+    """A row against one peer. `times` is None, and `note` says why, where there is nothing to compare.
+
+    Beside times, a note says that the results differ; then no bar is met.
+    """
 
     row: Row
     peer: str
@@ -31,13 +34,14 @@ class Result(NamedTuple):
     def met(self) -> bool | None:
         """Return whether the bar on time is met, or None where there is none."""
         bar = self.row.bars.get(self.peer)
-        return None if bar is None or self.times is None else self.times.ratio <= bar
+        return None if bar is None or self.times is None else not self.note and self.times.ratio <= bar
 
     @property
     def memory_met(self) -> bool | None:
         """Return whether the bar on memory is met; what is within the resolution counts as met."""
-        bar = self.row.memory_bar
-        return None if self.memory is None else self.memory.ours <= bar * self.memory.theirs + RESOLUTION
+        if self.memory is None:
+            return None
+        return not self.note and self.memory.ours <= self.row.memory_bar * self.memory.theirs + RESOLUTION
 
 
 class Settings(NamedTuple):
@@ -71,16 +75,22 @@ def _against(row: Row, peer: str, settings: Settings) -> Result:
     except Exception as error:  # a peer that does not work here is a word in the table, not the table's end
         return Result(row, peer, None, note=f"{type(error).__name__}: {error}")
     ours()
-    off = 0.0 if row.tolerance is None or peer == "plain" else _off(ours, theirs)
-    note = f"results differ by {off:.1g}" if off > (row.tolerance or 0) else ""
+    note = "" if row.tolerance is None or peer == "plain" else _difference(ours, theirs, row.tolerance)
     times = compare(ours, theirs, settings.seconds, settings.rounds)
     memory = _memory(row, settings.threads) if peer == "torch" and settings.memory else None
     return Result(row, peer, times, memory, note)
 
 
-def _off(ours: Step, theirs: Step) -> float:
-    """Return how far two more calls are off: in training the second shows the update, and jitted functions replay."""
-    return max(disagreement(ours(), theirs()) for _ in range(2))
+def _difference(ours: Step, theirs: Step, tolerance: float) -> str:
+    """Return in words how two more calls differ: in training they show updates, and jitted functions replay."""
+    worst = 0.0
+    for _ in range(2):
+        outputs = ours(), theirs()
+        try:
+            worst = max(worst, disagreement(*outputs))
+        except ValueError as error:  # other shapes, or more outputs
+            return f"results differ: {error}"
+    return f"results differ by {worst:.1g}" if worst > tolerance else ""
 
 
 def _memory(row: Row, threads: int) -> Memory | None:

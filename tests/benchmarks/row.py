@@ -73,11 +73,16 @@ def as_array(x: Any) -> Any:
 
 
 def disagreement(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """Return the largest difference between two steps' outputs, each relative to the largest number of its output."""
+    """Return the largest difference between two steps' outputs, each relative to the largest number of its output.
+
+    It is infinite where a difference is not a number, or not finite.
+    """
     worst = 0.0
     for a, b in zip(ours, theirs, strict=True):
         a, b = as_array(a), as_array(b)
         if a.shape != b.shape:
             raise ValueError(f"the outputs' shapes differ: {a.shape} and {b.shape}")
-        worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)))
+        with np.errstate(invalid="ignore"):
+            off = float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
+        worst = max(worst, off if np.isfinite(off) else np.inf)
     return worst

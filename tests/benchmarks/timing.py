@@ -22,14 +22,10 @@ class Times(NamedTuple):
 
     ours: float
     theirs: float
-    low: float  # quartiles of the ratio over the rounds
+    ratio: float  # median and quartiles of the rounds' ratios
+    low: float
     high: float
     best: float  # ratio of the shortest times: what a machine without other work might show
-
-    @property
-    def ratio(self) -> float:
-        """Return ours/theirs."""
-        return self.ours / self.theirs
 
 
 def set_threads(n: int, peers: Sequence[str]) -> None:
@@ -81,5 +77,6 @@ def compare(ours: Step, theirs: Step, seconds: float = 3.0, rounds: int | None =
         for all_times, times in zip(found, turns, strict=True):
             all_times.extend(times)
         ratios.append(statistics.median(turns[0]) / statistics.median(turns[1]))
-    low, _, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
-    return Times(statistics.median(found[0]), statistics.median(found[1]), low, high, min(found[0]) / min(found[1]))
+    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    a, b = found
+    return Times(statistics.median(a), statistics.median(b), ratio, low, high, min(a) / min(b))

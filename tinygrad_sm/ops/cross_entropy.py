@@ -31,7 +31,7 @@ from .loss import (
 from .options import refuse, within
 from .sample import call
 from .softmax import as_rows, blocks, exp_rows, from_rows, is_short, log_softmax, quiet, without
-from .sums import column, dots, sums
+from .sums import column, dots
 
 SMALL = 1 << 14  # logits for which the number of NumPy calls matters more than anything else
 
@@ -50,9 +50,9 @@ def _cross_entropy_forward(
     # place of [j = y]; class weights w give q·w. Both are one formula: with the shares a = (1 − ε)·w_y and b = ε/V,
     #   loss = −a·log p_y − b·Σⱼ wⱼ·log pⱼ,    gradient = (a + b·Σ w)·p − a·[j = y] − b·w
     target = target.reshape(-1)
-    if weight is None and not label_smoothing and logits.size <= SMALL and is_short(logits):
-        if not np.count_nonzero(target == ignore_index):
-            return _few_short_rows(logits, target, reduction)
+    plain = weight is None and not label_smoothing
+    if plain and is_short(logits) and logits.size <= SMALL and not np.count_nonzero(target == ignore_index):
+        return _few_short_rows(logits, target, reduction)
     z = as_rows(logits)
     safe, w, total = importance(target, weight, ignore_index, np.float64)
     scale = 1 / total if reduction == "mean" and total else 1.0
@@ -120,7 +120,7 @@ def _few_short_rows(logits: Array, target: Array, reduction: str) -> tuple[Array
 
 
 def _precise(logits: Array) -> Any:
-    """Return the dtype of a residual: half precision would round p − y before a large cotangent (a loss scale) comes."""
+    """Return the dtype of a residual: half would round p − y before a large cotangent, a loss scale, comes."""
     return np.promote_types(logits.dtype, np.float32)
 
 

@@ -45,7 +45,8 @@ class Peak(NamedTuple):
 def exp_rows(z: Array, e: Array, dtype: Any, temperature: float = 1.0, d: Array | None = None) -> Peak:
     """Write d = (z − max) / temperature of each row of `z` (N, V) into `d`, if given, and exp(d) into `e`.
 
-    Of a tame row `e` is exp(z), if `d` is not wanted. `dtype` is that of the results. All is NaN where the row has NaN, +inf, or −inf only.
+    Of a tame row `e` is exp(z), if `d` is not wanted. `dtype` is that of the results. All is NaN where the row has NaN,
+    +inf, or −inf only.
     """
     at = np.arange(len(z)), z.argmax(axis=1)
     peak = z[at]
@@ -348,7 +349,8 @@ def softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: NoRetu
     Notes
     -----
     The maximum is subtracted first (unless it is so small that exp(z) cannot overflow), which changes nothing but
-    lets nothing overflow ("Primer on Softmax", section Numerical Stability). Backward: pᵢ·(gᵢ − Σⱼ gⱼpⱼ)/T, the product with the Jacobian diag(p) − p·pᵀ.
+    lets nothing overflow ("Primer on Softmax", section Numerical Stability). Backward: pᵢ·(gᵢ − Σⱼ gⱼpⱼ)/T, the
+    product with the Jacobian diag(p) − p·pᵀ.
 
     Examples
     --------
