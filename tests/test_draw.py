@@ -371,11 +371,51 @@ def test_save_writes_what_the_name_says(tmp_path, suffix, start):
     assert path.read_bytes().startswith(start)
 
 
-@pytest.mark.parametrize("name", ["x.pdf", "x", "x.svg.gz"])
+@pytest.mark.parametrize("name", ["x.gif", "x", "x.svg.gz"])
 def test_save_refuses_other_endings(tmp_path, name):
-    with pytest.raises(ValueError, match=r"\.svg, \.png or \.dot"):
+    with pytest.raises(ValueError, match=r"\.svg, \.png, \.pdf or \.dot"):
         draw(linear()).save(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+@fakes
+def test_a_pdf_is_asked_for_and_written_as_it_comes(alone):
+    program(alone, "dot", "assert sys.argv[1:] == ['-Tpdf']\nout.write(b'%PDF-1.5 a page')")
+    assert draw(linear()).save(alone / "x.pdf").read_bytes() == b"%PDF-1.5 a page"
+    program(alone, "dot", DRAWS)  # a program that does not know the format and draws another one
+    with pytest.raises(NoRenderer, match="no pdf in it"):
+        draw(linear()).save(alone / "y.pdf")
+
+
+@fakes
+def test_open_shows_a_file_that_stays(alone, monkeypatch):
+    program(alone, "dot", DRAWS)
+    shown: list[str] = []
+    monkeypatch.setattr("webbrowser.open", shown.append)
+    path = draw(linear()).open()
+    assert shown == [path.as_uri()]
+    assert path.read_text(encoding="utf-8").startswith("<svg")
+    path.unlink()
+
+
+def test_a_module_is_drawn_applied_to_its_inputs():
+    model = sm.nn.Sequential(sm.nn.Linear(3, 4), sm.nn.ReLU())
+    x = sm.Tensor(np.ones((2, 3), np.float32), name="x")
+    assert draw(model, x, title="a model").dot == draw(model(x), title="a model").dot
+    attend = sm.nn.MultiHeadAttention(4, 2)
+    x, mask = sm.Tensor(np.ones((1, 3, 4), np.float32)), np.tril(np.ones((3, 3), bool))
+    assert draw(attend, x, mask).dot == draw(attend(x, mask)).dot
+
+
+def test_under_record_cards_have_the_names_of_variables_and_tooltips_the_lines():
+    x = leaf([1.0, 2.0], "x")
+    with sm.record():
+        logits = x * 3
+        loss = -logits.log_softmax().mean()
+    dot = draw(loss).dot
+    assert "<B>logits</B>" in dot
+    assert "test_draw.py:" in dot
+    assert "logits = x * 3" in dot
 
 
 @fakes

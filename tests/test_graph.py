@@ -13,7 +13,7 @@ import pytest
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import op
-from tinygrad_sm.graph import Graph, brief, rms
+from tinygrad_sm.graph import Graph, assigned, brief, rms
 
 
 @contextmanager
@@ -305,3 +305,51 @@ def test_arguments_in_brief(value, text):
 )  # fmt: skip
 def test_rms_is_safe_at_any_scale(array, size):
     np.testing.assert_allclose(rms(array), size, rtol=1e-6)
+
+
+# -- under sm.record() --------------------------------------------------------------------------
+
+
+def test_names_and_lines_of_variables():
+    x = leaf([1.0, 2.0], "x")
+    with sm.record():
+        shifted = x - 1
+        p: sm.Tensor = (shifted * 2).exp()
+        mine = p / 2
+        mine.name = "a name"
+        a, b = p * 3, p + mine
+        total = a.sum() + b.sum()
+    graph = Graph(total)
+    assert [(n.op, n.name) for n in graph if n.op] == [
+        ("sub", "shifted"), ("mul", None), ("exp", "p"), ("div", "a name"), ("mul", None), ("add", None),
+        ("sum", None), ("sum", None), ("add", "total"),
+    ]  # fmt: skip
+    assert graph.find("shifted")[0].source.endswith(": shifted = x - 1")
+    assert graph.find("x")[0].source == ""
+
+
+def test_of_a_loop_the_last_round_has_the_name_and_of_a_module_its_result():
+    model = sm.nn.Sequential(sm.nn.Linear(2, 2), sm.nn.ReLU())
+    h = leaf(np.ones((1, 2)))
+    with sm.record():
+        for _ in range(3):
+            h = h.tanh()
+        out = model(h)
+    names = [(n.op, n.name) for n in Graph(out) if n.op]
+    assert names == [("tanh", None), ("tanh", None), ("tanh", "h"), ("linear", None), ("relu", "out")]
+
+
+def test_without_record_nothing_is_read_from_the_source():
+    y = leaf([1.0]) * 2
+    assert [(n.name, n.source) for n in Graph(y)] == [(None, ""), (None, "")]
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [("x = 1", "x"), ("x=f(a=1)", "x"), ("x += y", "x"), ("x **= 2", "x"),
+     ("self.h: Tensor = g(x)", "h"), ("größe = 1", "größe"),
+     ("x, y = z", None), ("x[0] = y", None), ("x == y", None), ("f(x=1)", None), ("return x", None), ("", None),
+     ("if x != y:", None), ("x <= y", None), ("lambda: x", None)],
+)  # fmt: skip
+def test_assigned(line, name):
+    assert assigned(line) == name

@@ -7,6 +7,7 @@ residuals that fused ops keep for the real backward pass stay where they are.
 from __future__ import annotations
 
 import inspect
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class Node:
 
     id: str  # "n7": numbered in creation order
     role: Role
-    name: str | None  # the user's; else the attribute that holds a parameter, or the argument that an array was
+    name: str | None  # the user's; else the attribute of a parameter, the argument that an array was, or the variable
     op: str | None
     label: str  # the op with the plain numbers among its arguments, "mul 2"; the role of a leaf
     options: str  # keyword arguments of the op that are not at their defaults, "axis=1"
@@ -39,6 +40,7 @@ class Node:
     requires_grad: bool
     value: Array = field(repr=False)  # the array that the op saw: no copy
     grad: Array | None = field(repr=False)  # None: no gradient reached it, which differs from zeros
+    source: str = ""  # under `sm.record()`, the line that made it: "train.py:12: loss = p.log().mean()"
 
     shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
     dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
@@ -60,7 +62,8 @@ class Graph:
 
     Gradients are there if there is a scalar to start from, or a `gradient` to start with. The edges that leave
     a node carry the shares of its gradient, which add up to it. Hooks run, and what they return is shown. Arrays
-    are not copied; no Tensor is kept alive.
+    are not copied; no Tensor is kept alive. What was made under `sm.record()` knows its source line, and has the name
+    of the variable that this line assigns.
 
     Parameters
     ----------
@@ -102,7 +105,7 @@ class Graph:
                 raise TypeError(f"Graph shows what made Tensors; got a {type(root).__name__}")
         tensors = _history(roots)
         gradients, shares = _differentiate(roots, gradient)
-        uses = _first_uses(tensors)
+        uses, variables = _first_uses(tensors), _variables(tensors)
         ends = {id(root) for root in roots}
         scoped = any(t.scope for t in tensors if t.op is None)
 
@@ -113,7 +116,8 @@ class Graph:
                 if isinstance(a, np.ndarray) and id(a) not in nodes:  # an array comes before its first use
                     nodes[id(a)] = _array_node(f"n{len(nodes)}", a, t.op, i)
             role = _leaf_role(t, scoped) if t.op is None else "loss" if id(t) in ends and t.size == 1 else "op"
-            nodes[id(t)] = _tensor_node(f"n{len(nodes)}", t, role, gradients.get(id(t)), uses.get(id(t)))
+            name = variables.get(id(t)) if t.name is None else t.name
+            nodes[id(t)] = _tensor_node(f"n{len(nodes)}", t, name, role, gradients.get(id(t)), uses.get(id(t)))
             edges += _edges_into(t, nodes, shares.get(id(t), ()))
         self.nodes, self.edges = tuple(nodes.values()), tuple(edges)
         self.roots = tuple(nodes[id(root)] for root in roots)
@@ -270,6 +274,28 @@ def _first_uses(tensors: Sequence[Tensor]) -> dict[int, tuple[Tensor, int]]:
     return uses
 
 
+def _line(t: Any) -> tuple[str, int] | None:
+    """Return file and number of the line that made a tensor, if `sm.record()` noted it."""
+    return (t.note.file, t.note.line) if hasattr(t, "note") and hasattr(t.note, "line") else None
+
+
+def _variables(tensors: Sequence[Tensor]) -> dict[int, str]:
+    """Return the variable to which a source line assigned its last result, by id() of the tensor."""
+    steps = {id(a) for t in tensors for a in t.args if _line(t) is not None and _line(a) == _line(t)}
+    found = {id(t): assigned(t.note.text) for t in tensors if _line(t) is not None and id(t) not in steps}
+    return {key: name for key, name in found.items() if name is not None}
+
+
+def assigned(line: str) -> str | None:
+    """Return the one variable that a line of Python assigns, or None.
+
+    >>> assigned("self.logits = x @ w"), assigned("p: Tensor = z.exp()"), assigned("a, b = x"), assigned("f(x == y)")
+    ('logits', 'p', None, None)
+    """
+    match = re.match(r"(?:[^\W\d]\w*\.)*([^\W\d]\w*)\s*(?::[^=]+)?(?:[-+*/@]|\*\*)?=(?!=)", line)
+    return match[1] if match else None
+
+
 def _leaf_role(t: Tensor, scoped: bool) -> Role:
     """Tell what a leaf is; `scoped` means that some leaf belongs to a module, so that others are not parameters."""
     if t.requires_grad:
@@ -277,18 +303,21 @@ def _leaf_role(t: Tensor, scoped: bool) -> Role:
     return "input" if t.dtype.kind == "f" and not t.scope else "constant"
 
 
-def _tensor_node(id: str, t: Tensor, role: Role, grad: Array | None, use: tuple[Tensor, int] | None) -> Node:
+def _tensor_node(
+    id: str, t: Tensor, name: str | None, role: Role, grad: Array | None, use: tuple[Tensor, int] | None
+) -> Node:
     scope, value = t.scope, t.data
     if use:
         consumer, i = use
         value = np.asarray(consumer.raw[i])  # what the op saw, also if t.data has been replaced since
     if t.op is None:  # what belongs to a module stands in it, where it is first used
         scope = consumer.scope if use and (role == "parameter" or t.scope) else ()
-        return Node(id, role, t.name, None, role, "", "", "", scope, t.requires_grad, value, grad)
-    label, options = _label(t), _options(t)
+        return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad)
+    label, options, source = _label(t), _options(t), "" if _line(t) is None else str(t.note)
     return Node(
-        id, role, t.name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad
-    )
+        id, role, name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad,
+        source,
+    )  # fmt: skip
 
 
 def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:

@@ -249,7 +249,7 @@ DRAW = [
     Row("draw, file", lambda: sm.draw(ones(2), "x.svg"), K, r"^draw takes no file name; .*draw\(t\)\.save\('x\.svg'\)"),
     Row("draw, array", lambda: sm.draw(np.ones(2)), K, "^draw: an array does not know what made it"),
     Row("draw, array among tensors", lambda: sm.draw([ones(2), np.ones(2)]), K, "^draw: an array does not know"),
-    Row("draw, model", lambda: sm.draw(LINEAR), K, r"^draw: a Linear .*draw\(model\(x\)\)"),
+    Row("draw, model", lambda: sm.draw(LINEAR), K, r"^draw: a Linear .*draw\(model, x\)"),
     Row("draw, number", lambda: sm.draw(3), K, "^draw takes a Tensor.* not a int"),
     Row("draw, nothing", lambda: sm.draw([]), V, "^draw: the sequence holds no tensor"),
     Row("draw, show", lambda: sm.draw(ones(2), show="values"), V, "^draw: show takes 'value', .*; got 'values'"),

@@ -39,7 +39,12 @@ class Note(NamedTuple):
 
     def __str__(self) -> str:
         """Return the place and the text of the line: `train.py:12: loss = p.log().mean()`."""
-        return f"{Path(self.file).name}:{self.line}: {linecache.getline(self.file, self.line).strip()}".rstrip(": ")
+        return f"{Path(self.file).name}:{self.line}: {self.text}".rstrip(": ")
+
+    @property
+    def text(self) -> str:
+        """The line itself, or nothing where the source is not to be had."""
+        return linecache.getline(self.file, self.line).strip()
 
 
 @contextmanager

@@ -9,8 +9,10 @@ from __future__ import annotations
 import base64
 import html
 import os
+import tempfile
+import webbrowser
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +51,7 @@ WEAK, STRONG = (0xA0, 0xAC, 0xBE), (0x18, 0x34, 0x78)  # arrows, from the smalle
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a graph: DOT text, which becomes SVG or PNG on demand. A notebook shows it by itself."""
+    """A picture of a graph: DOT text, which becomes SVG, PNG or PDF on demand. A notebook shows it by itself."""
 
     dot: str
     alt: str  # what the picture shows, in words
@@ -66,7 +68,7 @@ class Drawing:
         return text[text.index("<svg") :]  # without the prologue, whose comment has the renderer's version
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture to a file ending in .svg, .png or .dot, and return its path.
+        """Write the picture to a file ending in .svg, .png, .pdf or .dot, and return its path.
 
         Raises
         ------
@@ -77,11 +79,11 @@ class Drawing:
         """
         path = Path(path)
         kind = path.suffix.lower()
-        if kind not in (".svg", ".png", ".dot"):
-            raise ValueError(f"save: the file name must end in .svg, .png or .dot; got {path.name!r}")
+        if kind not in (".svg", ".png", ".pdf", ".dot"):
+            raise ValueError(f"save: the file name must end in .svg, .png, .pdf or .dot; got {path.name!r}")
         try:
             text = self.svg() if kind == ".svg" else self.dot
-            data = render(text, "png") if kind == ".png" else text.encode()
+            data = render(text, kind[1:]) if kind in (".png", ".pdf") else text.encode()
         except NoRenderer as error:
             beside = path.with_suffix(".dot")
             beside.write_bytes(self.dot.encode())
@@ -89,6 +91,17 @@ class Drawing:
                 f"{visible(path.name)} is not written, but its DOT text is, to {visible(beside)}: {error}"
             ) from None
         path.write_bytes(data)
+        return path
+
+    def open(self) -> Path:
+        """Show the picture in the system's web browser; return the path of the SVG file that it shows.
+
+        The file is a temporary one, which the system clears away some day. Raises NoRenderer, as `svg` does.
+        """
+        handle, name = tempfile.mkstemp(".svg", "tinygrad_sm_")
+        os.close(handle)
+        path = self.save(name)
+        webbrowser.open(path.as_uri())
         return path
 
     def _repr_html_(self) -> str:
@@ -101,8 +114,8 @@ class Drawing:
 
 
 def draw(
-    tensor_or_tensors: Tensor | Sequence[Tensor] | Graph,
-    *more: Any,
+    tensor_or_tensors: Tensor | Sequence[Tensor] | Graph | Callable[..., Any],
+    *inputs: Any,
     show: Sequence[str] = SHOW,
     direction: str = "TB",
     title: str | None = None,
@@ -115,8 +128,11 @@ def draw(
 
     Parameters
     ----------
-    tensor_or_tensors : Tensor, sequence of Tensors, or Graph
-        Where the picture ends; a scalar, if it shall have gradients. `Graph(t, gradient)` starts from any.
+    tensor_or_tensors : Tensor, sequence of Tensors, Graph, or Module
+        Where the picture ends; a scalar, if it shall have gradients. `Graph(t, gradient)` starts from any. A module
+        is applied to the inputs, and the picture ends at what it returns.
+    *inputs
+        What to apply a module to: `draw(model, x)` is `draw(model(x))`.
     show : sequence of {"value", "grad", "shape"}
         What the cards show.
     direction : {"TB", "LR", "BT", "RL"}
@@ -146,7 +162,9 @@ def draw(
     >>> draw(x.exp().sum()).alt
     'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.'
     """
-    _check_ends(tensor_or_tensors, more)
+    if inputs and hasattr(tensor_or_tensors, "parameters") and callable(tensor_or_tensors):
+        tensor_or_tensors, inputs = tensor_or_tensors(*inputs), ()
+    _check_ends(tensor_or_tensors, inputs)
     count(max_nodes, "max_nodes", "draw")
     if isinstance(show, str) or not isinstance(show, Iterable):
         show = (show,)
@@ -176,7 +194,7 @@ def _check_ends(ends: Any, more: tuple[Any, ...]) -> None:
         if isinstance(end, np.ndarray):
             raise TypeError("draw: an array does not know what made it; draw the Tensor that an op on Tensors returned")
         if hasattr(end, "parameters"):
-            raise TypeError(f"draw: a {type(end).__name__} is drawn by what it returns: draw(model(x))")
+            raise TypeError(f"draw: a {type(end).__name__} is drawn applied to an input: draw(model, x)")
         if not isinstance(end, (Tensor, Graph)):
             raise TypeError(f"draw takes a Tensor, a tuple of Tensors or a Graph, not a {type(end).__name__}")
     if isinstance(ends, (tuple, list)) and not ends:
@@ -250,6 +268,7 @@ def _tooltip(node: Node) -> str:
     parts.append(f"value RMS {number(rms(node.value))}")
     if node.grad is not None:
         parts.append(f"grad RMS {number(rms(node.grad))}")
+    parts.append(node.source)
     return escaped(" | ".join(plain(part, 120) for part in parts if part))
 
 

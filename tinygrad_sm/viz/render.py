@@ -17,8 +17,10 @@ from ..text import visible
 
 VARIABLE = "TINYGRAD_SM_DOT"
 WHEEL = "graphviz-pure"
-SIGNATURES = {"svg": b"<svg", "png": b"\x89PNG\r\n\x1a\n"}
-OPTIONS = {"svg": ["-Tsvg"], "png": ["-Tpng", "-Gdpi=144"]}  # 144: twice the size of the screen's points
+SIGNATURES = {"svg": b"<svg", "png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-"}
+OPTIONS = {  # 144: twice the size of the screen's points
+    "svg": ["-Tsvg"], "png": ["-Tpng", "-Gdpi=144"], "pdf": ["-Tpdf"],
+}  # fmt: skip
 TIMEOUT = 60.0  # seconds
 
 
@@ -27,13 +29,13 @@ class NoRenderer(RuntimeError):
 
 
 def render(dot: str, format: str, *, timeout: float = TIMEOUT) -> bytes:
-    """Return the picture of a DOT text as "svg" or "png".
+    """Return the picture of a DOT text as "svg", "png" or "pdf".
 
     Parameters
     ----------
     dot : str
         The graph, in Graphviz's language.
-    format : {"svg", "png"}
+    format : {"svg", "png", "pdf"}
         What to return.
     timeout : float
         Seconds that each program may take.
@@ -46,7 +48,7 @@ def render(dot: str, format: str, *, timeout: float = TIMEOUT) -> bytes:
         If no program is there that can do it.
     """
     if format not in SIGNATURES:
-        raise ValueError(f"render: format must be 'svg' or 'png', not {format!r}")
+        raise ValueError(f"render: format must be 'svg', 'png' or 'pdf', not {format!r}")
     failures = []
     for origin, program in programs():
         try:
