@@ -162,9 +162,10 @@ def draw(
     >>> draw(x.exp().sum()).alt
     'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.'
     """
-    if inputs and hasattr(tensor_or_tensors, "parameters") and callable(tensor_or_tensors):
-        tensor_or_tensors, inputs = tensor_or_tensors(*inputs), ()
-    _check_ends(tensor_or_tensors, inputs)
+    ends: Any = tensor_or_tensors
+    if inputs and hasattr(ends, "parameters") and callable(ends):
+        ends, inputs = ends(*inputs), ()
+    _check_ends(ends, inputs)
     count(max_nodes, "max_nodes", "draw")
     if isinstance(show, str) or not isinstance(show, Iterable):
         show = (show,)
@@ -172,7 +173,7 @@ def draw(
         raise ValueError(f"draw: show takes {', '.join(map(repr, SHOW))}; got {unknown[0]!r}")
     if direction not in DIRECTIONS:
         raise ValueError(f"draw: direction must be one of {', '.join(map(repr, DIRECTIONS))}, not {direction!r}")
-    graph = tensor_or_tensors if isinstance(tensor_or_tensors, Graph) else Graph(tensor_or_tensors)
+    graph = ends if isinstance(ends, Graph) else Graph(ends)
     if len(graph) > max_nodes:
         raise ValueError(
             f"draw: this graph has {len(graph)} nodes, more than max_nodes={max_nodes}. Draw a part of it, or pass "
