@@ -1,4 +1,4 @@
-"""Figures of training runs, drawn with matplotlib (extra `[plots]`)."""
+"""The style of all figures, drawn with matplotlib (extra `[plots]`), and figures of training runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from ..text import visible
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2662A8", "#DD6B20", "#007A5A", "#6D2A73", "#5B6472"
 STYLE: Any = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E7EB",
-    "axes.edgecolor": GREY, "axes.titlesize": 10, "axes.titleweight": "bold", "legend.frameon": False,
-    "figure.constrained_layout.use": True,
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": "#E5E7EB", "axes.edgecolor": GREY, "axes.titlesize": 10, "axes.titleweight": "bold",
+    "legend.frameon": False, "figure.constrained_layout.use": True,
 }  # fmt: skip
 
 
 @contextmanager
-def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[Any]:
-    """Give the axes of a row of plots, in the style that all figures share, and save them; needs no display."""
+def styled(
+    columns: int, rows: int = 1, title: str | None = None, size: tuple[float, float] = (4.2, 3.4)
+) -> Iterator[tuple[Any, Any]]:
+    """Give a figure and its axes (rows, columns), in the style that all figures share; needs no display."""
     try:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -31,14 +33,26 @@ def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[
     except ImportError:
         raise ImportError("figures need matplotlib: pip install matplotlib") from None
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * columns, 3.4), layout="constrained")
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
         FigureCanvasAgg(figure)
         if title is not None:
-            figure.suptitle(_word(title, 150), fontsize=10, parse_math=False)
-        yield figure.subplots(1, columns, squeeze=False)[0]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it, as everywhere
-            figure.savefig(path, dpi=120)
+            figure.suptitle(word(title, 150), fontsize=10, parse_math=False)
+        yield figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def saved(figure: Any, target: Any) -> None:
+    """Write a figure to a file, or into a buffer as PNG."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it, as everywhere
+        figure.savefig(target, dpi=120)
+
+
+@contextmanager
+def drawn(path: str | Path, columns: int, title: str | None = None) -> Iterator[Any]:
+    """Give the axes of a row of plots, and save them."""
+    with styled(columns, 1, title) as (figure, axes):
+        yield axes[0]
+        saved(figure, path)
 
 
 def _series(metrics: list[dict[str, Any]], key: str) -> tuple[list[float], list[Any]]:
@@ -50,7 +64,7 @@ def _float(x: float | None) -> float:
     return np.nan if x is None else x
 
 
-def _word(text: str, limit: int = 40) -> str:
+def word(text: str, limit: int = 40) -> str:
     """Return a name fit for a figure; a `_` in front, which hides a line from the legend, gets a space before it."""
     text = visible(text, limit=limit)
     return f" {text}" if text.startswith("_") else text
@@ -96,7 +110,7 @@ def curve(metrics: list[dict[str, Any]], path: str | Path, bigram: float | None 
                 color=_shade(i, len(values[0])),
                 ls=("-", "--", ":")[i % 3],
                 lw=1.2,
-                label=_word(layer),
+                label=word(layer),
             )
         _label(norm, "Gradient norm by layer", "norm")
         norm.set_yscale("log")
@@ -117,7 +131,7 @@ def compare(runs: dict[str, list[dict[str, Any]]], path: str | Path, title: str)
         for (name, metrics), colour, style in zip(
             runs.items(), cycle((BLUE, ORANGE, GREEN, PURPLE)), cycle(("-", "--", ":"))
         ):
-            line = {"color": colour, "ls": style, "lw": 1.4, "label": _word(name)}
+            line = {"color": colour, "ls": style, "lw": 1.4, "label": word(name)}
             loss.plot(*_series(metrics, "held_out_loss"), **line)
             steps, values = _series(metrics, "attention")
             entropy.plot(steps, [np.mean([_float(a["entropy"]) for a in v]) for v in values], **line)
