@@ -17,7 +17,7 @@ from benchmarks.limits import Machine, attention_bounds, cross_entropy_bounds
 from benchmarks.losses import cross_entropy
 from benchmarks.measure import Memory, Result, Settings, measured
 from benchmarks.memory import peak, peak_of
-from benchmarks.row import PEERS, Missing, Row, as_array, disagreement
+from benchmarks.row import PEERS, Missing, Row, as_array, disagreement, installed
 from benchmarks.timing import Times
 
 import tinygrad_sm as sm
@@ -85,6 +85,14 @@ def test_disagreement_is_relative_to_the_largest_and_of_equal_shapes():
     assert disagreement([a, a], [a, b]) == pytest.approx(0.02)
     with pytest.raises(ValueError, match="shapes differ"):
         disagreement([a], [a[:1]])
+
+
+def test_tinygrad_is_left_out_where_there_is_no_compiler(monkeypatch):
+    monkeypatch.setattr("benchmarks.row.find_spec", lambda name: object())
+    for compiler in (None, "/usr/bin/clang"):
+        monkeypatch.setattr("shutil.which", lambda name, found=compiler: found)
+        assert installed("tinygrad") == (compiler is not None)
+    assert installed("torch")
 
 
 @pytest.mark.parametrize(("x", "y"), [(np.nan, 1.0), (1.0, np.nan), (np.nan, np.nan), (np.inf, 1.0), (np.inf, np.inf)])
