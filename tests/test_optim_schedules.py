@@ -9,7 +9,7 @@ import pytest
 from helpers import close, leaf
 
 import tinygrad_sm as sm
-from tinygrad_sm import Tensor, optim
+from tinygrad_sm import Tensor, optim, optimizer
 
 # -- schedules ---------------------------------------------------------------------------------
 
@@ -188,3 +188,11 @@ def test_clipping_without_gradients_and_with_zeros() -> None:
 def test_clipping_refuses(max_norm: float) -> None:
     with pytest.raises(ValueError, match="clip_grad_norm_: max_norm must be above 0"):
         optim.clip_grad_norm_(with_gradients(), max_norm)
+
+
+def test_an_optimiser_without_a_rate_has_nothing_to_schedule() -> None:
+    class Plain(optimizer.Optimizer):
+        """Has no options at all."""
+
+    with pytest.raises(ValueError, match=r"CosineSchedule: Plain has no learning rate \(lr\) to schedule"):
+        optim.CosineSchedule(Plain([leaf([1.0])]), 10)

@@ -124,6 +124,8 @@ class Schedule:
     def _check_optimizer(self, optimizer: Any) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{type(self).__name__}: the optimiser comes first, not a {type(optimizer).__name__}")
+        if not all("lr" in group for group in optimizer.param_groups):
+            raise ValueError(f"{type(self).__name__}: {type(optimizer).__name__} has no learning rate (lr) to schedule")
 
     def factor(self, count: int) -> float:
         """Return the factor after `count` steps; subclasses write this."""
