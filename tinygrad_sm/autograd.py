@@ -123,8 +123,7 @@ def _fitted(share: Cotangent, a: Tensor, t: Tensor) -> Cotangent:
         # In the forward pass axes were added in front and axes of length 1 stretched, so now each is summed.
         stretched = [i + extra for i, n in enumerate(a.shape) if n == 1 and share.shape[i + extra] != 1]
         share = share.astype(np.float32) if share.dtype == np.float16 else share  # to sum in
-        add = np.add.reduce if isinstance(share, np.ndarray) else np.sum
-        share = add(share, axis=(*range(extra), *stretched)).reshape(a.shape)
+        share = share.sum(axis=(*range(extra), *stretched)).reshape(a.shape)
     return share if share.dtype == a.dtype else share.astype(a.dtype)
 
 

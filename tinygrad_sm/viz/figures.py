@@ -14,11 +14,12 @@ import numpy as np
 from ..ops.options import positive, shown
 from ..ops.softmax import softmax
 from ..tensor import Array, Tensor
-from .plot import BLUE, GREY, ORANGE, saved, styled, word
+from .cards import INK
+from .plot import BLUE, GREEN, GREY, ORANGE, PURPLE, saved, styled, word
 
 COLUMNS = 4  # heads in a row
 LABELLED = 20  # tokens that have room for a label each
-FILLS = ((BLUE, ""), (ORANGE, "///"), ("#007A5A", "..."), ("#6D2A73", "xxx"))  # colours, and hatches for grey prints
+FILLS = ((BLUE, ""), (ORANGE, "///"), (GREEN, "..."), (PURPLE, "xxx"))  # colours, and hatches for grey prints
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,15 @@ def attention(
     keys = _words(tokens, s, "attention", "tokens")
     rows = _words(tokens if queries is None and t == s else queries, t, "attention", "queries")
     entropy = -(w * np.log(np.where(w > 0, w, 1))).sum(axis=2).mean(axis=1)
-    columns = min(heads, COLUMNS)
-    with styled(columns, -(-heads // columns), title, size=(3.2, 0.4 + 2.8 * min(max(t / s, 0.6), 2))) as (
-        figure,
-        axes,
-    ):
+    columns, most = min(heads, COLUMNS), max(np.nanmax(w), 1e-12)
+    size = 3.2, 0.4 + 2.8 * min(max(t / s, 0.6), 2)
+    with styled(columns, -(-heads // columns), title, size) as (figure, axes):
         image = None
         for h, ax in enumerate(axes.flat):
             if h >= heads:
                 ax.set_visible(False)
                 continue
-            image = ax.imshow(w[h], cmap="Blues", vmin=0, vmax=max(np.nanmax(w), 1e-12), interpolation="nearest")
+            image = ax.imshow(w[h], cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
             ax.set_title(f"head {h}: {entropy[h]:.2f} nats" if heads > 1 else f"{entropy[h]:.2f} nats")
             ax.grid(visible=False)
             _ticks(ax.set_xticks, keys, rotation=90)
@@ -167,8 +166,8 @@ def distribution(
     """
     z = _numbers(logits, "distribution", (1,), "logits must be one row (C,); of a batch pass one, logits[0]")
     names = _words(labels, len(z), "distribution", "labels")
-    given = [temperature] if np.ndim(temperature) == 0 else list(temperature)  # type: ignore[arg-type]
-    temperatures = [positive(t, "temperature", "distribution") for t in given]
+    given: Any = temperature
+    temperatures = [positive(t, "temperature", "distribution") for t in ([given] if np.ndim(given) == 0 else given)]
     if not 1 <= len(temperatures) <= len(FILLS):
         raise ValueError(f"distribution: there is room for 1 to {len(FILLS)} temperatures, not {len(temperatures)}")
     place, width = np.arange(len(z)), 0.8 / len(temperatures)
@@ -239,7 +238,7 @@ def softmax_contour(
         ax = axes[0, 0]
         filled = ax.contourf(z, z, p, levels=np.linspace(0, 1, 11), cmap="Blues")
         levels = [0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99]
-        inks = ["#111827" if level <= 0.5 else "white" for level in levels]
+        inks = [INK if level <= 0.5 else "white" for level in levels]
         lines = ax.contour(z, z, p, levels=levels, colors=inks, linewidths=0.8)
         ax.clabel(lines, fmt="%g", fontsize=7)
         ax.set(title="softmax of two logits", xlabel="z₁", ylabel="z₂", aspect="equal")
