@@ -13,7 +13,8 @@ import pytest
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import op
-from tinygrad_sm.graph import Graph, assigned, brief, rms
+from tinygrad_sm.call import brief
+from tinygrad_sm.graph import Graph, assigned, rms
 
 
 @contextmanager
@@ -45,8 +46,8 @@ def test_ids_follow_creation_order_and_roles_are_told_apart():
     graph = Graph(loss)
     assert [(n.id, n.role, n.label, n.name) for n in graph] == [
         ("n0", "input", "input", "x"),
-        ("n1", "parameter", "parameter", "W"),
-        ("n2", "parameter", "parameter", "b"),
+        ("n1", "parameter", "parameter", "fc.W"),
+        ("n2", "parameter", "parameter", "fc.b"),
         ("n3", "op", "matmul", None),
         ("n4", "op", "add", None),
         ("n5", "constant", "constant", "target"),
@@ -226,7 +227,7 @@ def test_find_takes_names_ops_roles_and_scopes():
     graph = Graph(y.sum())
     assert [n.id for n in graph.find("exp")] == ["n2"]
     assert [n.id for n in graph.find("x")] == ["n0"]
-    assert [n.id for n in graph.find(scope="blocks.0")] == ["n0", "n1", "n2"]
+    assert [n.id for n in graph.find(scope="blocks.0")] == ["n1", "n2"]  # x belongs to no module
     assert [n.id for n in graph.find(role="op", scope="net: Net")] == ["n1", "n2"]
     assert graph.find("nothing") == []
     assert len(graph.find()) == len(graph) == 4
@@ -246,6 +247,18 @@ def test_where_nan_and_inf_start():
         graph = Graph((x**0.5).sum())
     assert graph.first_nonfinite() == {"n0": "grad"}
     assert Graph((leaf([1.0]) * 2).sum()).first_nonfinite() == {}
+
+
+def test_minus_infinity_that_a_softmax_absorbs_is_no_trouble():
+    scores = leaf([[1.0, 2.0], [3.0, 4.0]], "scores")
+    masked = F.where(np.tril(np.ones((2, 2), bool)), scores, -np.inf)
+    graph = Graph((masked * 1.0).softmax()[1].sum())
+    assert graph.first_nonfinite() == {}
+    assert all(graph.is_finite(node) for node in graph)
+    with np.errstate(all="ignore"):
+        for bad in (masked.sum(), (masked * 0.0).softmax().sum(), masked):
+            found = {graph[i].label for graph in [Graph(bad)] for i in graph.first_nonfinite()}
+            assert found == {"where -inf"}
 
 
 def test_a_deep_chain():

@@ -6,16 +6,16 @@ residuals that fused ops keep for the real backward pass stay where they are.
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from . import call
 from .autograd import start, sweep
 from .op import Op
 from .tensor import Array, Tensor
@@ -30,7 +30,7 @@ class Node:
 
     id: str  # "n7": numbered in creation order
     role: Role
-    name: str | None  # the user's; else the attribute of a parameter, the argument that an array was, or the variable
+    name: str | None  # of a tensor: the user's or the variable; of a parameter its path; of an array the argument
     op: str | None
     label: str  # the op with the plain numbers among its arguments, "mul 2"; the role of a leaf
     options: str  # keyword arguments of the op that are not at their defaults, "axis=1"
@@ -103,7 +103,7 @@ class Graph:
         for root in roots:
             if not isinstance(root, Tensor):
                 raise TypeError(f"Graph shows what made Tensors; got a {type(root).__name__}")
-        tensors = _history(roots)
+        tensors = history(roots)
         gradients, shares = _differentiate(roots, gradient)
         uses, variables = _first_uses(tensors), _variables(tensors)
         ends = {id(root) for root in roots}
@@ -145,7 +145,8 @@ class Graph:
     def find(self, text: str | None = None, *, role: Role | None = None, scope: str | None = None) -> list[Node]:
         """Return the nodes whose name or op is `text`, which have this `role`, and stand in a module `scope`.
 
-        `scope` is a label of a module, such as "attn: MultiHeadAttention", or its part before the colon.
+        A parameter is found by the end of its path too: "weight" finds "fc.weight". `scope` is a label of a module,
+        such as "attn: MultiHeadAttention", or its part before the colon.
 
         >>> import tinygrad_sm as sm
         >>> from tinygrad_sm.graph import Graph
@@ -156,7 +157,11 @@ class Graph:
         return [
             node
             for node in self.nodes
-            if (text is None or text in (node.name, node.op))
+            if (
+                text is None
+                or text in (node.name, node.op)
+                or (node.op is None and f".{node.name}".endswith(f".{text}"))
+            )
             and (role is None or role == node.role)
             and (scope is None or any(scope in (label, label.partition(":")[0]) for label in node.scope))
         ]
@@ -169,10 +174,15 @@ class Graph:
         """Return the edges that lead to what used a node; their shares add up to its gradient."""
         return self._from.get(node.id, [])
 
+    def backward_order(self) -> list[Node]:
+        """Return the nodes that get a gradient, in the order in which the backward pass completes it: newest first."""
+        return [node for node in reversed(self.nodes) if node.grad is not None]
+
     def first_nonfinite(self) -> dict[str, str]:
         """Return where NaN and inf start: node id -> "value" or "grad"; empty if all is finite.
 
         A value starts it if all arguments were finite; a gradient, if the value and the gradients of all users were.
+        A −inf that does no harm, as that of a mask before a softmax, is none.
 
         >>> import tinygrad_sm as sm
         >>> from tinygrad_sm.graph import Graph
@@ -182,14 +192,29 @@ class Graph:
         >>> {graph[id].label: what for id, what in graph.first_nonfinite().items()}
         {'parameter': 'grad', 'log': 'value'}
         """
-        bad_value = {n.id for n in self.nodes if not is_finite(n.value)}
         bad_grad = {n.id for n in self.nodes if not is_finite(n.grad)}
+        bad_value = {n.id for n in self.nodes if not is_finite(n.value)} - self._absorbed
         found = {}
         for n in self.nodes:
             if n.id in bad_value and not any(e.source in bad_value for e in self.edges_into(n)):
                 found[n.id] = "value"
             elif n.id in bad_grad - bad_value and not any(e.target in bad_grad for e in self.edges_from(n)):
                 found[n.id] = "grad"
+        return found
+
+    def is_finite(self, node: Node) -> bool:
+        """Tell whether the value and the gradient of a node are finite, except for a −inf that does no harm."""
+        return (is_finite(node.value) or node.id in self._absorbed) and is_finite(node.grad)
+
+    @cached_property
+    def _absorbed(self) -> set[str]:
+        """The nodes with −inf, finite gradients, and only users that are finite or have −inf in the same way."""
+        found: set[str] = set()
+        for node in reversed(self.nodes):
+            users = {edge.target for edge in self.edges_from(node)}
+            masked = not is_finite(node.value) and np.all(node.value < np.inf) and is_finite(node.grad)
+            if masked and users and all(is_finite(self[id].value) for id in users - found):
+                found.add(node.id)
         return found
 
     @cached_property
@@ -235,7 +260,7 @@ def _grouped(edges: Sequence[Edge], end: str) -> dict[str, list[Edge]]:
 # -- reading tensors ----------------------------------------------------------------------------
 
 
-def _history(roots: Sequence[Tensor]) -> list[Tensor]:
+def history(roots: Sequence[Tensor]) -> list[Tensor]:
     """Return all Tensors that `roots` came from, with and without gradient, oldest first."""
     seen, stack = set(roots), list(roots)
     while stack:
@@ -310,18 +335,28 @@ def _tensor_node(
     if use:
         consumer, i = use
         value = np.asarray(consumer.raw[i])  # what the op saw, also if t.data has been replaced since
-    if t.op is None:  # what belongs to a module stands in it, where it is first used
-        scope = consumer.scope if use and (role == "parameter" or t.scope) else ()
+    if t.op is None:  # what a module owns stands where it is first used
+        scope = consumer.scope if use and t.scope else ()
+        name = _path(name, t.scope, scope)
         return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad)
-    label, options, source = _label(t), _options(t), "" if _line(t) is None else str(t.note)
+    label, options, source = call.label(t), call.options(t), "" if _line(t) is None else str(t.note)
     return Node(
         id, role, name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad,
         source,
     )  # fmt: skip
 
 
+def _path(name: str | None, owner: tuple[str, ...], scope: tuple[str, ...]) -> str | None:
+    """Return the attribute path of a parameter of the module `owner`, first used in `scope`: "fc.weight"."""
+    classes = [label.rpartition(": ")[2] for label in scope]
+    if name is None or not owner or owner[-1] not in classes:
+        return name
+    around = scope[: len(classes) - classes[::-1].index(owner[-1])]
+    return ".".join([*(label.partition(": ")[0] for label in around if ": " in label), name])
+
+
 def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:
-    names = _signature(op)[0] if op else ()
+    names = call.signature(op)[0] if op else ()
     name = names[position] if position < len(names) and len(names[position]) > 2 else None  # "target", but not "b"
     return Node(id, "constant", name, None, "constant", "", "", "", (), False, array, None)
 
@@ -336,65 +371,3 @@ def _edges_into(t: Tensor, nodes: dict[int, Node], shares: Sequence[Any]) -> lis
             name = f"e_{source}_{target}" + (f"_{times[source]}" if times[source] > 1 else "")
             edges.append(Edge(name, source, target, i, shares[i] if i < len(shares) else None))
     return edges
-
-
-# -- saying how an op was called ----------------------------------------------------------------
-
-
-@cache
-def _signature(op: Op) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the names of the positional arguments of an op, and its defaults; nothing for NumPy's ufuncs."""
-    try:
-        parameters = [] if isinstance(op.forward, np.ufunc) else inspect.signature(op.forward).parameters.values()
-    except (TypeError, ValueError):
-        parameters = []
-    names = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-    return names, {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _label(t: Tensor) -> str:
-    """Return the name of the op with the numbers among its arguments: "mul 2" is x·2, and "2 div" is 2 / x."""
-    assert t.op is not None
-    before: list[str] = []
-    after: list[str] = []
-    seen = False
-    for a in t.args:
-        if isinstance(a, (Tensor, np.ndarray)):
-            seen = True
-        elif a is not None:
-            (after if seen else before).append(brief(a))
-    return " ".join([*before, t.op.name, *after])
-
-
-def _options(t: Tensor) -> str:
-    assert t.op is not None
-    if not t.kwargs:
-        return ""
-    defaults = _signature(t.op)[1]
-    plain = (bool, int, float, str, type(None))
-    known = {k for k, v in t.kwargs.items() if isinstance(v, plain) and k in defaults and v == defaults[k]} | {"shape"}
-    return ", ".join(f"{k}={brief(v)}" for k, v in t.kwargs.items() if k not in known)
-
-
-def brief(value: Any, depth: int = 2) -> str:
-    """Write an argument in a few characters; arrays by dtype and shape, long sequences by their beginning.
-
-    >>> brief((0, slice(None, 3), np.zeros((4, 5)), 0.123456))
-    '(0, :3, float64(4, 5), 0.1235)'
-    """
-    if isinstance(value, (np.ndarray, Tensor)):
-        return f"{value.dtype}{value.shape}"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
-    if isinstance(value, str):
-        return value if len(value) <= 24 else value[:21] + "..."
-    if isinstance(value, slice):
-        ends = [value.start, value.stop] + [value.step] * (value.step is not None)
-        return ":".join("" if end is None else brief(end, 0) for end in ends)
-    if isinstance(value, (tuple, list)):
-        shown = [brief(item, depth - 1) for item in value[:6]] if depth else []
-        text = ", ".join(shown + ["..."] * (len(shown) < len(value)))
-        return f"({text}{',' if len(value) == 1 else ''})" if isinstance(value, tuple) else f"[{text}]"
-    if isinstance(value, (bool, int, np.integer, np.bool_, type(None), np.dtype)):
-        return str(value)
-    return "..." if value is Ellipsis else getattr(value, "__name__", type(value).__name__)

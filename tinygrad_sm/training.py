@@ -34,7 +34,7 @@ from .runs import read_config, read_losses, read_metrics, read_text, to_json, wr
 from .tensor import Array
 from .text import visible
 from .viz import plot
-from .viz.dot import draw
+from .viz.draw import draw
 
 DEFAULT: dict[str, Any] = {
     "text": None, "seed": 0, "steps": 700, "batch_size": 16, "context": 64, "d_model": 128, "n_heads": 4,

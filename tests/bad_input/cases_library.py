@@ -256,7 +256,12 @@ DRAW = [
     Row("draw, show a number", lambda: sm.draw(ones(2), show=3), V, "^draw: show takes .*; got 3"),
     Row("draw, direction", lambda: sm.draw(ones(2), direction="down"), V, "^draw: direction must be .* not 'down'"),
     Row("draw, max_nodes", lambda: sm.draw(ones(2), max_nodes="a"), K, "^draw: max_nodes must be an integer"),
-    Row("draw, too large", lambda: sm.draw(ones(2).sum(), max_nodes=1), V, "^draw: this graph has 2 nodes, more than"),
+    Row(
+        "draw, too large",
+        lambda: sm.draw(ones(2).sum(), max_nodes=1),
+        V,
+        "^draw: this graph has 2 nodes, of which 2 cannot be folded",
+    ),
 ]
 
 ROWS = LAYERS + MODULES + OPTIMISERS + DATA + DRAW

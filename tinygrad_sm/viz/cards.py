@@ -1,6 +1,7 @@
-"""Cards: one node of a graph as an HTML-like label of Graphviz.
+"""Cards: one node of a graph, or a folded module, as an HTML-like label of Graphviz.
 
-A card says what the node is (pill), its name, its shape, and shows its value and gradient as heat strips.
+A card says what the node is (pill), its name, its shape, and shows its value and gradient as heat strips; that of a
+module, what is inside and the gradient of its parameters.
 Graphviz sets the text; the widths here are estimates that let both rows of a card end at the same place.
 """
 
@@ -9,19 +10,20 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Graph, Node, is_finite, rms
+from ..graph import Graph, Node
 from ..tensor import Array
+from .fold import Group, dotted, joint_rms
+from .states import State
 
-INK, MUTED, ALARM, ALARM_FILL = "#111827", "#5B6472", "#C2410C", "#FFF4ED"
+INK, MUTED, ALARM, ALARM_FILL, CHANGED = "#111827", "#5B6472", "#C2410C", "#FFF4ED", "#1D4ED8"
 Color = tuple[int, int, int]
 BLUE, NEUTRAL, ORANGE = (0x26, 0x62, 0xA8), (0xF5, 0xF6, 0xF8), (0xDD, 0x6B, 0x20)  # the strips: − 0 +
+SHOW = ("value", "grad", "shape")
 ROWS, COLUMNS, CELL = 6, 8, 10  # the largest strip, and the points of a cell
-VANISHING, EXPLODING = 1e-7, 1e3
 
 
 class Style(NamedTuple):
@@ -43,17 +45,9 @@ STYLES = {
     "parameter": Style("param", "#007A5A", "#FFFFFF", "#007A5A", "#EAF6F1", INK, MUTED, "rounded,filled", 1.8),
     "constant": Style("const", "#5B6472", "#FFFFFF", "#5B6472", "#F6F7F9", INK, MUTED, "rounded,filled,dashed", 1.1),
     "op": Style("", "#3B4658", "#FFFFFF", "#94A3B8", "#FFFFFF", INK, MUTED, "rounded,filled", 1.1),
+    "module": Style("", "#475569", "#FFFFFF", "#64748B", "#EEF2F7", INK, MUTED, "rounded,filled", 1.6),
     "loss": Style("", "#FFFFFF", "#6D2A73", "#6D2A73", "#6D2A73", "#FFFFFF", "#E9D5EC", "rounded,filled", 1.2),
 }
-
-
-@dataclass(frozen=True)
-class State:
-    """What a card has to warn of."""
-
-    kind: str = ""  # "first" or "later" non-finite number, "vanishing", "exploding", or "" for none
-    text: str = ""
-    brief: str = ""  # the same for cards of one line
 
 
 class Part(NamedTuple):
@@ -108,7 +102,7 @@ def number(x: float, digits: int = 4) -> str:
 # -- heat strips --------------------------------------------------------------------------------
 
 
-def cells(array: Array) -> Array:
+def cells(array: Array, most: int = COLUMNS) -> Array:
     """Return at most 6 × 8 numbers that stand for an array: means of blocks of its last axis by all others.
 
     A block with a NaN in it is NaN; one with an inf, inf.
@@ -117,9 +111,9 @@ def cells(array: Array) -> Array:
     [[0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 14.5]]
     """
     grid = array.reshape(-1, array.shape[-1] if array.ndim else 1)
-    if grid.shape[0] <= ROWS and grid.shape[1] <= COLUMNS:
+    if grid.shape[0] <= ROWS and grid.shape[1] <= most:
         return grid.astype(np.float64)
-    rows, columns = (_cuts(n, most) for n, most in zip(grid.shape, (ROWS, COLUMNS), strict=True))
+    rows, columns = (_cuts(n, limit) for n, limit in zip(grid.shape, (ROWS, most), strict=True))
     return np.array([[_mean(grid[a:b, c:d]) for c, d in columns] for a, b in rows])
 
 
@@ -149,9 +143,9 @@ def color(x: float) -> str:
     return blend(NEUTRAL, ORANGE if x > 0 else BLUE, min(abs(x), 1.0))
 
 
-def strip(array: Array) -> Part:
+def strip(array: Array, columns: int = COLUMNS) -> Part:
     """Draw an array as a small table of coloured cells, scaled to the largest of them."""
-    grid = cells(array)
+    grid = cells(array, columns)
     peak = float(np.abs(grid[np.isfinite(grid)]).max(initial=0)) or 1.0
     rows = ["".join(_cell(x / peak) for x in row) for row in grid.tolist()]
     height, width = ((CELL + 1) * n + 1 for n in grid.shape)
@@ -169,38 +163,119 @@ def _cell(x: float) -> str:
 # -- the card -----------------------------------------------------------------------------------
 
 
-def card(node: Node, graph: Graph, state: State, show: Sequence[str], one_line: bool = False) -> tuple[str, Style]:
+def card(
+    node: Node, graph: Graph, state: State, show: Sequence[str], one_line: bool = False, fill: str | None = None
+) -> tuple[str, Style]:
     """Return the label of a node, and the style that its role and state give it."""
     style = STYLES[node.role]
+    if fill is not None:
+        style = style._replace(fill=fill, ink=INK, muted=MUTED)
+        style = style._replace(pill=style.border, pill_text="#FFFFFF") if node.role == "loss" else style
     body = Part("", 0) if one_line else _body(node, graph, style, show)
-    alarm = _pill(state.brief if one_line else state.text, MUTED if state.kind == "vanishing" else ALARM, "#FFFFFF")
-    head = _head(node, style, show, max(body.width, alarm.width), alarm if one_line else Part("", 0))
-    rows = [table(head.html)]
-    if body.html:
-        filler = max(head.width, alarm.width) - body.width
-        rows.append(table(body.html + (f'<TD WIDTH="{filler:.0f}"></TD>' if filler > 2 else ""), spacing=3))
+    name = plain(short(node), 28) if node.name is not None else "loss" if node.role == "loss" else ""
+    shape = str(node.shape) if "shape" in show else ""
+    words = (style.title or node.label, name, node.options)
+    return _assembled(words, shape, [body] if body.html else [], style, state, one_line)
+
+
+def module_card(
+    group: Group, graph: Graph, state: State, show: Sequence[str], one_line: bool = False, fill: str | None = None
+) -> tuple[str, Style]:
+    """Return the label of a folded module, with statistics of the gradients of its parameters, and its style."""
+    style = STYLES["module"] if fill is None else STYLES["module"]._replace(fill=fill)
+    name, _, kind = group.label.rpartition(": ")
+    parameters = sum(node.value.size for node in group.nodes if node.role == "parameter")
+    name += f" x{len(group.parts)}" if len(group.parts) > 1 else ""
+    n = len(group.nodes)
+    inside = f"{n} node{'s' * (n > 1)}" + (f", {parameters:,} parameters" if parameters else "")
+    rows = [] if one_line else [_text_row(inside, style)]
+    if not one_line and "grad" in show and graph.has_gradients:
+        rows += _gradient_rows(group, style)
+    shape = str(group.nodes[-1].shape) if "shape" in show else ""
+    return _assembled((kind, name.strip(), ""), shape, rows, style, state, one_line)
+
+
+def short(node: Node) -> str | None:
+    """Return the name of a node as it reads inside the box of its module: "weight" where "fc.weight" stands in fc."""
+    around = dotted(node.scope) + "."
+    return node.name.removeprefix(around) if node.role == "parameter" and isinstance(node.name, str) else node.name
+
+
+def gradients(group: Group) -> tuple[str, list[list[Array]]]:
+    """Return whose gradients stand for a folded module, and these, for each of its equal parts.
+
+    They are those of its parameters; of its last result, if it has none.
+    """
+    of_parameters = [[n.grad for n in part if n.role == "parameter" and n.grad is not None] for part in group.parts]
+    if any(of_parameters):
+        return "parameters", of_parameters
+    return "result", [[n.grad for n in part[-1:] if n.grad is not None] for part in group.parts]
+
+
+def _gradient_rows(group: Group, style: Style) -> list[Part]:
+    what, parts = gradients(group)
+    everything = [g for part in parts for g in part if g.size]
+    if not everything:
+        return [_text_row("no gradient", style)]
+    with np.errstate(all="ignore"):
+        peak = float(np.max([np.abs(g).max() for g in everything]))
+    zeros = sum(int((g == 0).sum()) for g in everything) / sum(g.size for g in everything)
+    shown = 0.1 * math.floor(1000 * zeros)  # 100 % means all
+    text = f"grad of {what}: RMS {number(joint_rms(everything), 2)}   max {number(peak, 2)}   zeros {shown:.3g} %"
+    rows = [_text_row(text, style)]
+    if len(parts) > 1:
+        sizes = np.array([[joint_rms(part) if part else 0.0 for part in parts]])
+        ends = f"RMS of each: {number(sizes[0, 0], 2)} ... {number(sizes[0, -1], 2)}"
+        label, picture = font(ends, 8, style.muted), strip(sizes, columns=24)
+        rows.append(Part(f"<TD>{label.html}</TD><TD>{picture.html}</TD>", label.width + picture.width + 6))
+    return rows
+
+
+def _text_row(text: str, style: Style) -> Part:
+    part = font(text, 8, style.muted)
+    return Part(f'<TD ALIGN="LEFT">{part.html}</TD>', part.width + 4)
+
+
+def _assembled(
+    words: tuple[str, str, str], shape: str, rows: Sequence[Part], style: Style, state: State, one_line: bool
+) -> tuple[str, Style]:
+    """Put a card together from its first line, its rows and what it has to warn of."""
+    kind = state.kind
+    ink = MUTED if kind == "vanishing" else CHANGED if kind in ("differs", "alone") else ALARM
+    alarm = _pill(state.brief if one_line else state.text, ink, "#FFFFFF")
+    width = max([alarm.width, *(row.width for row in rows)])
+    head = _head(words, shape, style, width, alarm if one_line else Part("", 0))
+    lines = [table(head.html)]
+    for row in rows:
+        filler = max(head.width, width) - row.width
+        lines.append(table(row.html + (f'<TD WIDTH="{filler:.0f}"></TD>' if filler > 2 else ""), spacing=3))
     if alarm.html and not one_line:
-        rows.append(table(alarm.html))
-    if state.kind == "first":
-        style = style._replace(border=ALARM, penwidth=3.5, fill=style.fill if node.role == "loss" else ALARM_FILL)
-    elif state.kind == "later":
+        lines.append(table(alarm.html))
+    dark = style.fill == style.border
+    if kind == "first":
+        style = style._replace(border=ALARM, penwidth=3.5, fill=style.fill if dark else ALARM_FILL)
+    elif kind == "later":
         style = style._replace(border=ALARM, penwidth=1.2, shape=style.shape.removesuffix(",dashed") + ",dashed")
-    elif state.kind == "exploding":
+    elif kind == "exploding":
         style = style._replace(border=ALARM, penwidth=3.5)
-    return f"<{table(*(f'<TD>{row}</TD>' for row in rows))}>", style
+    elif kind == "alone":
+        style = style._replace(border=CHANGED, penwidth=3.5)
+    elif kind in ("dead", "saturated"):
+        style = style._replace(border=ALARM, penwidth=2.0)
+    return table(*(f"<TD>{line}</TD>" for line in lines)), style
 
 
-def _head(node: Node, style: Style, show: Sequence[str], width: float, alarm: Part) -> Part:
+def _head(words: tuple[str, str, str], shape: str, style: Style, width: float, alarm: Part) -> Part:
     """Pill, name, options and shape, in one line that is at least `width` wide."""
-    name = plain(node.name, 28) if node.name is not None else "loss" if node.role == "loss" else ""
+    pill, name, options = words
     parts = [
-        _pill(style.title or plain(node.label, 28), style.pill, style.pill_text),
-        _word(font(name, 12, style.ink, bold=True), 8, 'VALIGN="BOTTOM"'),
-        _word(font(plain(node.options, 28), 8, style.muted), 8),
+        _pill(plain(pill, 28), style.pill, style.pill_text),
+        _word(font(plain(name, 28), 12, style.ink, bold=True), 8, 'VALIGN="BOTTOM"'),
+        _word(font(plain(options, 28), 8, style.muted), 8),
     ]
-    shape = font(str(node.shape) if "shape" in show else "", 9, style.muted, mono=True)
-    rest = max(shape.width + 9, width - sum(p.width for p in parts) - alarm.width)
-    parts += [alarm, Part(f'<TD ALIGN="RIGHT" CELLPADDING="2" WIDTH="{rest:.0f}">{shape.html}</TD>', rest)]
+    place = font(shape, 9, style.muted, mono=True)
+    rest = max(place.width + 9, width - sum(p.width for p in parts) - alarm.width)
+    parts += [alarm, Part(f'<TD ALIGN="RIGHT" CELLPADDING="2" WIDTH="{rest:.0f}">{place.html}</TD>', rest)]
     return Part("".join(p.html for p in parts), sum(p.width for p in parts) + sum(bool(p.html) for p in parts) + 1)
 
 
@@ -251,28 +326,3 @@ def table(*rows: str, spacing: int = 1, more: str = "") -> str:
     """Return a table of rows, each of which is written as its cells."""
     body = "".join(f"<TR>{row}</TR>" for row in rows)
     return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="{spacing}" CELLPADDING="0"{more}>{body}</TABLE>'
-
-
-# -- what is wrong ------------------------------------------------------------------------------
-
-
-def states(graph: Graph) -> dict[str, State]:
-    """Return what is wrong with which node: where NaN and inf start, and go; vanishing and exploding gradients."""
-    found: dict[str, State] = {}
-    first = graph.first_nonfinite()
-    for node in graph:
-        size = 0.0 if node.grad is None else rms(node.grad)
-        if node.id in first:
-            array = node.grad if first[node.id] == "grad" else node.value
-            assert array is not None
-            counts = {"NaN": int(np.isnan(array).sum()), "inf": int(np.isinf(array).sum())}
-            what = " and ".join(f"{n} {kind}" for kind, n in counts.items() if n)
-            verb = "starts" if sum(counts.values()) == 1 else "start"
-            found[node.id] = State("first", f"! {what} {verb} here ({first[node.id]})", f"! {what}")
-        elif not (is_finite(node.value) and is_finite(node.grad)):
-            found[node.id] = State("later")
-        elif 0 < size < VANISHING:
-            found[node.id] = State("vanishing", f"~ vanishing {size:.0e}", f"~ {size:.0e}")
-        elif size > EXPLODING:
-            found[node.id] = State("exploding", f"! exploding {size:.0e}", f"! {size:.0e}")
-    return found
