@@ -7,6 +7,7 @@ are means of blocks where it is larger (`means`), and by statistics of all its e
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from .picture import as_card, looks
 from .states import EXPLODING, State, of_group
 from .svg import fragment
 
+CELL_TAG = re.compile(r'<rect [^>]*width="10" height="10" [^>]*/>')  # the page draws them anew from `cells`
 Part = tuple[View, Mapping[str, State]]
 
 
@@ -85,7 +87,8 @@ def _node(node: Node, view: View, state: State, cards: bool) -> dict[str, Any]:
         "state": {"kind": state.kind, "text": state.text} if state.kind else None,
     }  # fmt: skip
     if cards:
-        found["card"] = _look(*card(node, view.graph, state, SHOW), node.id, node.role)
+        look = _look(*card(node, view.graph, state, SHOW), node.id, node.role)
+        found["card"] = {**look, "svg": CELL_TAG.sub("", look["svg"])}
     return found
 
 

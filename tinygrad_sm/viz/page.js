@@ -49,12 +49,12 @@ function shownFor(id) {
 // -- numbers and words ---------------------------------------------------------------------------
 
 const isNumber = x => typeof x === "number";
-function format(x) {
+function format(x, digits = 4) {
   if (x === null || x === undefined) return "–";
   if (!isNumber(x)) return x === "inf" ? "∞" : x === "-inf" ? "−∞" : x;
   if (x === 0) return "0";
   const size = Math.abs(x);
-  return size >= 1e4 || size < 1e-3 ? x.toExponential(2) : String(+x.toPrecision(4));
+  return size >= 1e4 || size < 1e-3 ? x.toExponential(digits - 1).replace(/\.?0*e/, "e") : String(+x.toPrecision(digits));
 }
 const short = (text, n = 60) => text.length > n ? `${text.slice(0, n / 2)}…${text.slice(-n / 2 + 1)}` : text;
 const oneLine = text => String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+/g, " ").trim();
@@ -70,7 +70,7 @@ for (const {rms} of D.edges) if (isNumber(rms) && rms <= EXPLODING) largest = Ma
 // -- the scene -----------------------------------------------------------------------------------
 
 const stage = $("#stage"), scene = $("#scene");
-let plan = null, cards = {}, lines = {}, frames = {}, widths = {};
+let direction = D.direction, plan = null, cards = {}, lines = {}, frames = {}, widths = {};
 
 const LIGHT = new Set(["#FFFFFF", "#EAF6F1", "#EEF6FC", "#F6F7F9", "#EEF2F7", "#FFF4ED"]); // recoloured in the dark
 
@@ -79,6 +79,7 @@ function drawCard(id) {
   const group = make("svg:g", {id, class: `${card.class}${thing.state ? " " + thing.state.kind : ""}`, tabindex: 0, role: "button"});
   const parsed = new DOMParser().parseFromString(`<svg xmlns="${SVG}">${card.svg}</svg>`, "image/svg+xml").documentElement;
   group.append(...[...parsed.childNodes].map(node => document.importNode(node, true)));
+  if (!folded) drawStrips(group, {val: thing.value, grad: thing.grad});
   if (LIGHT.has(group.querySelector(".card").getAttribute("fill").toUpperCase())) group.classList.add("known");
   hideable(group);
   const name = called(id), size = Math.min(26, card.height * 0.55, 1.7 * card.width / Math.max(name.length, 1));
@@ -90,6 +91,40 @@ function drawCard(id) {
     : `${name}, ${thing.role}${thing.op ? " " + thing.op : ""}, shape ${thing.shape}, ` +
       (thing.grad ? `gradient RMS ${format(thing.grad.rms)}` : "no gradient") + (thing.state ? `, ${thing.state.text}` : ""));
   return group;
+}
+
+// The strips come as empty frames. Each is drawn as one image: a thousand of single cells would make moving slow.
+const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+
+function drawStrips(group, arrays) {
+  let label = "";
+  for (const part of [...group.children]) {
+    const text = part.tagName === "text" ? part.textContent.trim() : "";
+    if (text in arrays) label = text;
+    if (part.tagName !== "rect" || part.getAttribute("fill") !== "#CBD5E1") continue;
+    const place = name => +part.getAttribute(name);
+    const image = make("svg:image", {x: place("x"), y: place("y"), width: place("width"), height: place("height"),
+                                     href: stripImage(arrays[label].cells), style: "image-rendering:pixelated"});
+    part.replaceWith(image);
+  }
+}
+
+function stripImage(cells) {
+  const cell = 11, peak = Math.max(0, ...cells.flat().filter(isNumber).map(Math.abs)) || 1;
+  canvas.width = cells[0].length * cell + 1;
+  canvas.height = cells.length * cell + 1;
+  pen.fillStyle = "#CBD5E1";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  cells.forEach((row, i) => row.forEach((x, j) => {
+    pen.fillStyle = isNumber(x) ? stripColor(x / peak) : "#111827";
+    pen.fillRect(j * cell + 1, i * cell + 1, cell - 1, cell - 1);
+  }));
+  return canvas.toDataURL();
+}
+
+function stripColor(x) { // from -1, blue, to 1, orange
+  const ends = x > 0 ? [0xDD, 0x6B, 0x20] : [0x26, 0x62, 0xA8];
+  return `rgb(${[0xF5, 0xF6, 0xF8].map((a, i) => Math.round(a + (ends[i] - a) * Math.min(Math.abs(x), 1))).join(" ")})`;
 }
 
 function hideable(group) { // what shows the gradient is marked, so that a step that has not reached it can hide it
@@ -186,10 +221,10 @@ function layOut() {
     }
   }
   for (const link of links) {
-    link.number = D.has_gradients && link.size !== null ? format(link.size) : "";
+    link.number = D.has_gradients && link.size !== null ? format(link.size, 2) : "";
     labels[link.id] = link.number ? [link.number.length * 5.2 + 4, 11] : [0, 0];
   }
-  plan = arrange(sizes, links.map(link => [link.id, link.source, link.target]), boxes, home, titles, D.direction, labels);
+  plan = arrange(sizes, links.map(link => [link.id, link.source, link.target]), boxes, home, titles, direction, labels);
   const into = document.createDocumentFragment();
   cards = {}; lines = {}; frames = {};
   for (const id in boxes) into.append(frames[id] = drawFrame(id));
@@ -228,6 +263,12 @@ function setOpen(changes, anchor) {
   const after = anchor && where(anchor);
   if (before && after) { view.x += (before[0] - after[0]) * view.k; view.y += (before[1] - after[1]) * view.k; }
   put();
+}
+
+function turn() { // a tall graph in a wide window reads better from left to right
+  direction = {TB: "LR", LR: "TB", BT: "RL", RL: "BT"}[direction];
+  layOut();
+  start();
 }
 
 function toggle(id) {
@@ -392,7 +433,7 @@ function go(to) {
     if (shownFor(now) !== now) $("#say").append(` (${inside[standsFor[now]].filter(isDone).length} of ` +
         `${inside[standsFor[now]].filter(id => id in position).length} inside ${called(standsFor[now])})`);
   }
-  show(selected);
+  if (selected && selected in N) show(selected); // partial sums
 }
 
 function play(on = !timer) {
@@ -511,11 +552,12 @@ function showStart() {
       "orange (positive), each scaled to its own maximum. Arrows run forward; width and number are the RMS of the gradient that comes back."),
     make("p", {}, "Click a card for its numbers. ", make("kbd", {}, "←"), make("kbd", {}, "→"), " walk through the backward pass in the " +
       "order in which the engine does it; ", make("kbd", {}, "Space"), " plays it. ", make("kbd", {}, "/"), " searches, ",
-      make("kbd", {}, "f"), " fits, ", make("kbd", {}, "+"), make("kbd", {}, "-"), " zoom, ", make("kbd", {}, "Esc"), " clears."),
-    warned.length ? heading("Warnings") : null,
+      make("kbd", {}, "f"), " fits, ", make("kbd", {}, "t"), " turns, ", make("kbd", {}, "+"), make("kbd", {}, "-"), " zoom, ", make("kbd", {}, "Esc"), " clears."),
+    warned.length ? heading("Look here") : null,
     ...warned.slice(0, 40).map(id => make("div", {class: "links"}, link(id), make("span", {class: "warn"}, " " + N[id].state.text))),
     boxes.length ? heading("Modules") : null, links(boxes.slice(0, 80).map(id => link(id))),
-    order.length ? heading("Backward order") : null, links(order.slice(0, 80).map(id => link(id))),
+    order.length && order.length <= 40 ? heading("Backward order") : null,
+    order.length <= 40 ? links(order.map(id => link(id))) : null,
   ];
 }
 
@@ -587,7 +629,7 @@ $("#found").addEventListener("click", event => { const item = event.target.close
 
 const KEYS = {
   ArrowRight: () => walk(1), ArrowLeft: () => walk(-1), Home: () => { play(false); go(0); }, End: () => { play(false); go(order.length); },
-  " ": () => play(), Escape: () => { play(false); select(null); }, "/": () => $("#find").focus(), f: fit, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
+  " ": () => play(), t: turn, Escape: () => { play(false); select(null); }, "/": () => $("#find").focus(), f: fit, "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8),
 };
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("select")) return;
@@ -601,7 +643,7 @@ document.addEventListener("keydown", event => {
 });
 const on = (id, action) => $(id).addEventListener("click", action);
 on("#first", KEYS.Home); on("#prev", () => walk(-1)); on("#play", () => play()); on("#next", () => walk(1)); on("#last", KEYS.End);
-on("#in", () => zoom(1.25)); on("#out", () => zoom(0.8)); on("#fit", fit); on("#theme", () => theme(!dark()));
+on("#turn", turn); on("#in", () => zoom(1.25)); on("#out", () => zoom(0.8)); on("#fit", fit); on("#theme", () => theme(!dark()));
 $("#bar").addEventListener("input", event => { play(false); go(+event.target.value); });
 
 const dark = () => document.documentElement.dataset.theme === "dark";
@@ -629,5 +671,6 @@ $("#sum").textContent = `${Object.keys(N).length} nodes, ${parameters} parameter
 $("#bar").max = order.length;
 layOut();
 go(order.length);
+show(null);
 start();
 new ResizeObserver(() => { if (!moved && step === order.length && !selected) start(); }).observe(stage);
