@@ -22,7 +22,15 @@ from tinygrad_sm.viz import render
 
 TINY = ["--d-model", "16", "--n-heads", "2", "--n-layers", "2", "--context", "8", "--batch-size", "3"]
 TINY += ["--steps", "6", "--eval-every", "3"]
-FILES = {"config.json", "metrics.jsonl", "result.json", "state.npz", "weights.safetensors", "curve.png", "block.svg"}
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "result.json",
+    "state.npz",
+    "weights.safetensors",
+    "curve.png",
+    "block.svg",
+} | {"block.html"}
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -75,6 +83,7 @@ def test_all_files_are_there_and_valid(whole: tuple[Path, str, str]) -> None:
         pytest.skip("no program to draw graphs with")
     assert {p.name for p in folder.iterdir()} == FILES
     assert (folder / "curve.png").read_bytes()[:8] == PNG
+    assert (folder / "block.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     svg = ET.parse(folder / "block.svg").getroot()
     assert svg.tag.endswith("svg")
     words = " ".join(svg.itertext())

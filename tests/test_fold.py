@@ -10,9 +10,9 @@ from test_draw import chain, deep
 from test_graph import leaf, scope
 
 import tinygrad_sm as sm
-from tinygrad_sm.graph import Graph, Node, rms
+from tinygrad_sm.graph import Graph, Node, dotted, matches, rms
 from tinygrad_sm.viz.definition import with_definitions
-from tinygrad_sm.viz.fold import Group, Tree, View, dotted, joint_rms, matches
+from tinygrad_sm.viz.fold import Group, Tree, View, joint_rms
 
 
 def labels(view: View) -> list[str]:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal
 
@@ -145,8 +146,8 @@ class Graph:
     def find(self, text: str | None = None, *, role: Role | None = None, scope: str | None = None) -> list[Node]:
         """Return the nodes whose name or op is `text`, which have this `role`, and stand in a module `scope`.
 
-        A parameter is found by the end of its path too: "weight" finds "fc.weight". `scope` is a label of a module,
-        such as "attn: MultiHeadAttention", or its part before the colon.
+        A parameter is found by the end of its path too: "weight" finds "fc.weight". `scope` names a module by its
+        label, "attn: MultiHeadAttention", by its name, class or path, "blocks.0.attn"; `*` stands for anything.
 
         >>> import tinygrad_sm as sm
         >>> from tinygrad_sm.graph import Graph
@@ -163,7 +164,7 @@ class Graph:
                 or (node.op is None and f".{node.name}".endswith(f".{text}"))
             )
             and (role is None or role == node.role)
-            and (scope is None or any(scope in (label, label.partition(":")[0]) for label in node.scope))
+            and (scope is None or any(matches(scope, node.scope[: i + 1]) for i in range(len(node.scope))))
         ]
 
     def edges_into(self, node: Node) -> list[Edge]:
@@ -248,6 +249,21 @@ def rms(array: Array) -> float:
     if not 0 < peak < np.inf:
         return peak
     return peak * float(np.sqrt(np.mean(np.square(array / peak), dtype=np.float64)))
+
+
+def dotted(labels: Sequence[str]) -> str:
+    """Return the attribute path of modules from their labels.
+
+    >>> dotted(("TransformerLM", "blocks.0: TransformerBlock", "attn: MultiHeadAttention"))
+    'blocks.0.attn'
+    """
+    return ".".join(name for name, colon, _ in (label.partition(": ") for label in labels) if colon)
+
+
+def matches(word: str, labels: Sequence[str]) -> bool:
+    """Tell whether a word means the last of these modules: its label, name, class or path; `*` stands for anything."""
+    name, _, kind = labels[-1].partition(": ")
+    return any(text and fnmatchcase(text, word) for text in (labels[-1], name, kind, dotted(labels)))
 
 
 def _grouped(edges: Sequence[Edge], end: str) -> dict[str, list[Edge]]:
@@ -352,7 +368,7 @@ def _path(name: str | None, owner: tuple[str, ...], scope: tuple[str, ...]) -> s
     if name is None or not owner or owner[-1] not in classes:
         return name
     around = scope[: len(classes) - classes[::-1].index(owner[-1])]
-    return ".".join([*(label.partition(": ")[0] for label in around if ": " in label), name])
+    return f"{dotted(around)}.{name}".lstrip(".")
 
 
 def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:

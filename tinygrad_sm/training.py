@@ -9,6 +9,7 @@
     state.npz            all that `resume` needs: weights, optimiser, schedule, random state
     curve.png            losses, attention entropy and gradient norms over the steps
     block.svg            the compute graph of one block's training step
+    block.html           the same as a page, in which one steps through the backward pass
 """
 
 from __future__ import annotations
@@ -265,6 +266,7 @@ def train(folder: Path, options: dict[str, Any], *, resume: bool = False, say: S
             say(f"replacing the earlier run in {folder}")
         for name in (
             "state.npz", "metrics.jsonl", "result.json", "weights.safetensors", "weights.npz", "curve.png", "block.svg",
+            "block.html",
         ):  # fmt: skip
             (folder / name).unlink(missing_ok=True)
     write_json(folder / "config.json", options, indent=1)
@@ -319,6 +321,7 @@ def _finish(run: Run, folder: Path, metrics: list[dict[str, Any]], bigram: float
         ("weights.safetensors" if _installed("safetensors") else "weights.npz", lambda path: io.save(path, run.model)),
         ("curve.png", lambda path: plot.curve(metrics, path, bigram)),
         ("block.svg", run.draw_block),
+        ("block.html", run.draw_block),
     ):
         try:
             write(folder / name)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Graph, Node
+from ..graph import Graph, Node, dotted
 from ..tensor import Array
-from .fold import Group, dotted, joint_rms
+from .fold import Group, joint_rms
 from .states import State
 
 INK, MUTED, ALARM, ALARM_FILL, CHANGED = "#111827", "#5B6472", "#C2410C", "#FFF4ED", "#1D4ED8"

@@ -13,12 +13,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Edge, Graph, Node, rms
+from ..graph import Edge, Graph, Node, matches, rms
 
 READABLE = 60  # how many cards a picture has that folds by itself
 EQUAL = 3  # so many equal neighbours are a repeat
@@ -272,21 +271,6 @@ def _stretches(items: Sequence[Any], size: int) -> list[Any]:
         lo, hi = _bounds(piece)
         found.append(_Span(lo, hi, (f"ops {lo + 1} to {hi}",), "stretch", piece))
     return found
-
-
-def dotted(labels: Sequence[str]) -> str:
-    """Return the attribute path of modules from their labels.
-
-    >>> dotted(("TransformerLM", "blocks.0: TransformerBlock", "attn: MultiHeadAttention"))
-    'blocks.0.attn'
-    """
-    return ".".join(name for name, colon, _ in (label.partition(": ") for label in labels) if colon)
-
-
-def matches(word: str, labels: Sequence[str]) -> bool:
-    """Tell whether a word means the last of these modules: its label, name, class or path; `*` stands for anything."""
-    name, _, kind = labels[-1].partition(": ")
-    return any(text and fnmatchcase(text, word) for text in (labels[-1], name, kind, dotted(labels)))
 
 
 # -- what is shown ------------------------------------------------------------------------------
