@@ -12,7 +12,8 @@ from test_graph import leaf, scope
 import tinygrad_sm as sm
 from tinygrad_sm.graph import Graph, Node, dotted, matches, rms
 from tinygrad_sm.viz.definition import with_definitions
-from tinygrad_sm.viz.fold import Group, Tree, View, joint_rms
+from tinygrad_sm.viz.fold import View
+from tinygrad_sm.viz.groups import Group, Tree, joint_rms
 
 
 def labels(view: View) -> list[str]:

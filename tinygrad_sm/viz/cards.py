@@ -16,7 +16,7 @@ import numpy as np
 
 from ..graph import Graph, Node, dotted
 from ..tensor import Array
-from .fold import Group, joint_rms
+from .groups import Group, statistics
 from .states import State
 
 INK, MUTED, ALARM, ALARM_FILL, CHANGED = "#111827", "#5B6472", "#C2410C", "#FFF4ED", "#1D4ED8"
@@ -201,32 +201,16 @@ def short(node: Node) -> str | None:
     return node.name.removeprefix(around) if node.role == "parameter" and isinstance(node.name, str) else node.name
 
 
-def gradients(group: Group) -> tuple[str, list[list[Array]]]:
-    """Return whose gradients stand for a folded module, and these, for each of its equal parts.
-
-    They are those of its parameters; of its last result, if it has none.
-    """
-    of_parameters = [[n.grad for n in part if n.role == "parameter" and n.grad is not None] for part in group.parts]
-    if any(of_parameters):
-        return "parameters", of_parameters
-    return "result", [[n.grad for n in part[-1:] if n.grad is not None] for part in group.parts]
-
-
 def _gradient_rows(group: Group, style: Style) -> list[Part]:
-    what, parts = gradients(group)
-    everything = [g for part in parts for g in part if g.size]
-    if not everything:
+    found = statistics(group)
+    if found is None:
         return [_text_row("no gradient", style)]
-    with np.errstate(all="ignore"):
-        peak = float(np.max([np.abs(g).max() for g in everything]))
-    zeros = sum(int((g == 0).sum()) for g in everything) / sum(g.size for g in everything)
-    shown = 0.1 * math.floor(1000 * zeros)  # 100 % means all
-    text = f"grad of {what}: RMS {number(joint_rms(everything), 2)}   max {number(peak, 2)}   zeros {shown:.3g} %"
-    rows = [_text_row(text, style)]
-    if len(parts) > 1:
-        sizes = np.array([[joint_rms(part) if part else 0.0 for part in parts]])
-        ends = f"RMS of each: {number(sizes[0, 0], 2)} ... {number(sizes[0, -1], 2)}"
-        label, picture = font(ends, 8, style.muted), strip(sizes, columns=24)
+    zeros = math.floor(1000 * found.zeros) / 10  # 100 % means all
+    sizes = f"RMS {number(found.rms, 2)}   max {number(found.peak, 2)}   zeros {zeros:g} %"
+    rows = [_text_row(f"grad of {found.of}: {sizes}", style)]
+    if len(found.each) > 1:
+        ends = f"RMS of each: {number(found.each[0], 2)} ... {number(found.each[-1], 2)}"
+        label, picture = font(ends, 8, style.muted), strip(np.array([found.each]), columns=24)
         rows.append(Part(f"<TD>{label.html}</TD><TD>{picture.html}</TD>", label.width + picture.width + 6))
     return rows
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..graph import Edge, Node, rms
 from ..tensor import Array
-from .cards import SHOW, card, cells, gradients, module_card
-from .fold import Group, View, joint_rms
+from .cards import SHOW, card, cells, module_card
+from .fold import View
+from .groups import Group, statistics
 from .picture import as_card, looks
 from .states import EXPLODING, State, of_group
 from .svg import fragment
@@ -108,19 +109,16 @@ def _edge(edge: Edge, largest: float) -> dict[str, Any]:
 
 
 def _box(group: Group, view: View, states: Mapping[str, State], cards: bool) -> dict[str, Any]:
-    what, parts = gradients(group)
-    arrays = [g for part in parts for g in part if g.size]
+    inside = statistics(group)
     found: dict[str, Any] = {
         "label": str(group.label), "parent": group.parent, "open": group.id in view.open, "times": len(group.parts),
         "nodes": len(group.nodes), "is_module": group.is_module,
         "parameters": sum(node.value.size for node in group.nodes if node.role == "parameter"),
-        "grad_of": what, "grad": None,
+        "grad_of": "parameters", "grad": None,
     }  # fmt: skip
-    if arrays:
-        with np.errstate(all="ignore"):
-            peak = float(np.max([np.abs(g).max() for g in arrays]))
-        zeros = sum(int((g == 0).sum()) for g in arrays) / sum(g.size for g in arrays)
-        found["grad"] = {"rms": plain_number(joint_rms(arrays)), "max": plain_number(peak), "zeros": zeros}
+    if inside is not None:
+        sizes = {"rms": plain_number(inside.rms), "max": plain_number(inside.peak), "zeros": inside.zeros}
+        found |= {"grad_of": inside.of, "grad": sizes}
     if cards:
         label, style = module_card(group, view.graph, of_group(group.nodes, states), SHOW)
         found["card"] = _look(label, style, group.id, "module")

@@ -23,13 +23,13 @@ from .cards import (
     card,
     color,
     font,
-    gradients,
     module_card,
     number,
     plain,
     table,
 )
-from .fold import Group, View, joint_rms
+from .fold import View
+from .groups import Group, statistics
 from .states import EXPLODING, VANISHING, State, of_group
 
 ONE_LINE = 150  # pictures with more cards have cards of one line
@@ -205,8 +205,8 @@ def _fills(view: View, color_by: str | Callable[[Node], Any] | None) -> tuple[di
 
 def _gradient_size(item: Node | Group) -> float | None:
     if isinstance(item, Group):
-        arrays = [g for part in gradients(item)[1] for g in part]
-        return joint_rms(arrays) if arrays else None
+        found = statistics(item)
+        return None if found is None else found.rms
     return None if item.grad is None else rms(item.grad)
 
 
