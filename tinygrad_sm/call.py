@@ -23,7 +23,7 @@ def signature(op: Op) -> tuple[tuple[str, ...], dict[str, Any]]:
     return names, {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-def label(t: Tensor) -> str:
+def op_label(t: Tensor) -> str:
     """Return the name of the op with the numbers among its arguments: "mul 2" is x·2, and "2 div" is 2 / x."""
     assert t.op is not None
     before: list[str] = []
@@ -37,7 +37,7 @@ def label(t: Tensor) -> str:
     return " ".join([*before, t.op.name, *after])
 
 
-def options(t: Tensor) -> str:
+def op_options(t: Tensor) -> str:
     """Return the keyword arguments of an op that are not at their defaults: "axis=0, keepdims=True"."""
     assert t.op is not None
     if not t.kwargs:

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import call
 from .autograd import start, sweep
+from .call import op_label, op_options, signature
 from .op import Op
 from .tensor import Array, Tensor
 from .text import visible
@@ -355,7 +355,7 @@ def _tensor_node(
         scope = consumer.scope if use and t.scope else ()
         name = _path(name, t.scope, scope)
         return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad)
-    label, options, source = call.label(t), call.options(t), "" if _line(t) is None else str(t.note)
+    label, options, source = op_label(t), op_options(t), "" if _line(t) is None else str(t.note)
     return Node(
         id, role, name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad,
         source,
@@ -372,7 +372,7 @@ def _path(name: str | None, owner: tuple[str, ...], scope: tuple[str, ...]) -> s
 
 
 def _array_node(id: str, array: Array, op: Op | None, position: int) -> Node:
-    names = call.signature(op)[0] if op else ()
+    names = signature(op)[0] if op else ()
     name = names[position] if position < len(names) and len(names[position]) > 2 else None  # "target", but not "b"
     return Node(id, "constant", name, None, "constant", "", "", "", (), False, array, None)
 
