@@ -1,4 +1,4 @@
-"""Figures of what a softmax does: the numbers in them, and what they refuse."""
+"""Figures of what a softmax does, of Jacobians and of gradients: the numbers in them, and what they refuse."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
+from tinygrad_sm import Tensor, nn
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -94,6 +95,147 @@ def test_the_contour_lines_are_straight_and_where_they_belong() -> None:
         np.testing.assert_allclose(z1 - z2, 2.0 * np.log(level / (1 - level)), atol=0.02)
 
 
+def written(ax: Any) -> list[str]:
+    return [text.get_text() for text in ax.texts]
+
+
+def test_jacobian_of_softmax_with_its_numbers() -> None:
+    z = Tensor([1.0, 2.0, 3.0])
+    plot = sm.viz.jacobian(sm.jacobian(sm.softmax, z), ["p1", "p2", "p3"], ["z1", "z2", "z3"], title="softmax")
+    [ax] = visible(plot.figure)
+    [image] = ax.get_images()
+    p = sm.softmax(z).data
+    np.testing.assert_allclose(image.get_array(), np.diag(p) - np.outer(p, p), rtol=1e-5)
+    low, high = image.get_clim()
+    assert -low == high == np.abs(image.get_array()).max()
+    assert written(ax) == ["0.0819", "−0.022", "−0.0599", "−0.022", "0.185", "−0.163", "−0.0599", "−0.163", "0.223"]
+    assert (texts(ax.yaxis), texts(ax.xaxis)) == (["p1", "p2", "p3"], ["z1", "z2", "z3"])
+    assert (ax.get_ylabel(), ax.get_xlabel(), plot.figure.get_suptitle()) == ("output", "input", "softmax")
+
+
+def test_jacobian_of_any_number_of_axes() -> None:
+    J = np.arange(-12.0, 12.0).reshape(2, 3, 4)
+    for outputs, shape in ((0, (1, 24)), (1, (2, 12)), (2, (6, 4)), (3, (24, 1))):
+        plot = sm.viz.jacobian(J, outputs=outputs)
+        [image] = visible(plot.figure)[0].get_images()
+        np.testing.assert_array_equal(image.get_array(), J.reshape(shape))
+    [ax] = visible(sm.viz.jacobian(J, outputs=2).figure)
+    assert texts(ax.yaxis) == ["0,0", "0,1", "0,2", "1,0", "1,1", "1,2"]
+    assert sm.viz.jacobian([1.0, 2.0]).alt == "Jacobian of 1 output, 2 inputs"
+    assert sm.viz.jacobian(3.0).alt == "Jacobian of 1 output, 1 input"
+
+
+def test_a_large_jacobian_shows_signs_and_a_larger_one_colours() -> None:
+    J = np.random.default_rng(0).normal(size=(20, 13))
+    [ax] = visible(sm.viz.jacobian(J).figure)
+    [minus] = ax.collections
+    assert (len(minus.get_offsets()), written(ax)) == ((J < 0).sum(), [])
+    [ax] = visible(sm.viz.jacobian(np.ones((61, 300))).figure)
+    assert (len(ax.collections), written(ax)) == (0, [])
+
+
+def test_jacobian_with_odd_numbers_is_drawn(tmp_path: Path) -> None:
+    plot = sm.viz.jacobian(np.array([[np.nan, np.inf, -np.inf], [1.5e-7, -2e30, 0]]), ["$a$", "_b"], title="$")
+    [ax] = visible(plot.figure)
+    assert written(ax) == ["NaN", "∞", "−∞", "1.50e-7".replace("-", "−"), "−2e30", "0"]
+    assert plot.save(tmp_path / "x.png").read_bytes()[:8] == PNG
+    sm.viz.jacobian(np.zeros((2, 2), np.float16)).save(tmp_path / "x.png")
+    sm.viz.jacobian(np.full((20, 20), np.nan)).save(tmp_path / "x.png")
+
+
+def model(*gradients: Any) -> Any:
+    """Two layers whose four gradients are these numbers, repeated; None for none."""
+    sm.manual_seed(0)
+    m = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    for p, g in zip(m.parameters(), gradients, strict=True):
+        p.grad = None if g is None else Tensor(np.full(p.shape, g, np.float32))
+    return m
+
+
+PATHS = ["layers.0.weight", "layers.0.bias", "layers.1.weight", "layers.1.bias"]
+
+
+def test_bars_of_a_flow(tmp_path: Path) -> None:
+    plot = sm.gradient_flow(model(1e-9, 0.5, 0.0, np.nan)).plot(title="one step")
+    [ax] = visible(plot.figure)
+    assert texts(ax.yaxis) == PATHS
+    bottom, top = ax.get_ylim()
+    assert bottom > top  # the first layer is on top
+    assert ax.get_xscale() == "log"
+    low, _ = ax.get_xlim()
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([1e-9, 0.5, low, low])
+    assert [bool(bar.get_hatch()) for bar in ax.patches] == [True, False, True, True]
+    assert written(ax) == ["0 %", "vanishing", "0 %", "100 %", "all 0", "0 %", "NaN", "zeros"]
+    assert ax.get_xlabel() == "rms of the gradient"
+    assert plot.save(tmp_path / "x.png").read_bytes()[:8] == PNG
+
+
+@pytest.mark.parametrize("what", ["mean", "norm", "rms", "max", "zeros", "ratio"])
+def test_bars_of_each_statistic_by_module(what: str) -> None:
+    flow = sm.gradient_flow(model(-1.0, 2.0, 3.0, 4.0))
+    [ax] = visible(flow.plot(by="module", what=what).figure)
+    assert texts(ax.yaxis) == ["Sequential (all)", "layers.0", "layers.1"]
+    low, _ = ax.get_xlim()
+    expected = [max(abs(row[what]), low) for row in flow.modules.values()]
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx(expected)
+
+
+def followed(steps: int, m: Any) -> Any:
+    flow = None
+    for i in range(steps):
+        for p in m.parameters():
+            p.data = p.data * np.float32(0.5)
+        m.layers[0].weight.grad = Tensor(np.full((3, 2), i + 1, np.float32))
+        flow = sm.gradient_flow(m, since=flow)
+    return flow
+
+
+def test_map_of_a_flow_over_steps(tmp_path: Path) -> None:
+    m = model(1.0, 0.0, np.nan, None)
+    flow = followed(3, m)
+    plot = flow.plot(title="steps")
+    [ax] = visible(plot.figure)
+    [image] = ax.get_images()
+    assert texts(ax.yaxis) == PATHS[:3]
+    np.testing.assert_allclose(image.get_array()[0], [1, 2, 3])
+    assert image.get_array().mask.tolist() == [[False] * 3, [True] * 3, [True] * 3]
+    [nan] = ax.collections
+    assert nan.get_offsets().tolist() == [[0, 2], [1, 2], [2, 2]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["NaN"]
+    assert plot.save(tmp_path / "x.png").read_bytes()[:8] == PNG
+    assert image.get_extent() == [-0.5, 2.5, 2.5, -0.5]
+    assert "3 rows over 3 steps" in plot.alt
+
+
+def test_map_of_updates_begins_at_the_second_step() -> None:
+    [ax] = visible(followed(3, model(1.0, 1.0, 1.0, 1.0)).plot(what="update", by="module").figure)
+    [image] = ax.get_images()
+    np.testing.assert_allclose(image.get_array(), np.ones((3, 2)))  # all are halved
+    assert image.get_extent() == [0.5, 2.5, 2.5, -0.5]
+
+
+def test_map_of_many_steps_shows_the_largest() -> None:
+    flow = followed(301, model(None, None, None, None))
+    [ax] = visible(flow.plot().figure)
+    [image] = ax.get_images()
+    np.testing.assert_allclose(image.get_array()[0], [*range(3, 302, 3), 301])
+    assert ax.get_xlabel() == "step (each column: the largest of 3)"
+
+
+def test_figures_of_hostile_and_of_many_names(tmp_path: Path) -> None:
+    m = nn.Module()
+    m.table = {name: Tensor([1.0], requires_grad=True) for name in ["$x^2$", "\x1b[31m\n", "\\frac", "猫" * 90, "$"]}
+    for p in m.parameters():
+        p.grad = Tensor([1.0])
+    for flow in (sm.gradient_flow(m), sm.gradient_flow(m, since=sm.gradient_flow(m))):
+        assert flow.plot(title="$").save(tmp_path / "x.png").read_bytes()[:8] == PNG
+    m.table = {str(i): Tensor([1.0], requires_grad=True) for i in range(200)}
+    for p in m.parameters():
+        p.grad = Tensor([1.0])
+    [ax] = visible(sm.gradient_flow(m).plot().figure)
+    assert texts(ax.yaxis) == [f"table.{i}" for i in range(0, 200, 2)]
+
+
 def test_a_plot_is_saved_and_shown_in_a_notebook(tmp_path: Path, matplotlib: Any) -> None:
     before = dict(matplotlib.rcParams)
     plot = sm.viz.softmax_contour()
@@ -115,6 +257,15 @@ def test_a_plot_is_saved_and_shown_in_a_notebook(tmp_path: Path, matplotlib: Any
         (lambda: sm.viz.distribution([1.0], ["a", "b"]), "distribution: there are 2 labels for 1 entries"),
         (lambda: sm.viz.distribution([1.0], temperature=0), "distribution: temperature must be a finite number"),
         (lambda: sm.viz.distribution([1.0], temperature=[]), "distribution: there is room for 1 to 4 .*, not 0"),
+        (lambda: sm.viz.jacobian(sm.softmax), "jacobian: J must be the numbers that sm.jacobian"),
+        (lambda: sm.viz.jacobian(np.ones((0, 3))), r"jacobian: J must be .* shape \(0, 3\)"),
+        (lambda: sm.viz.jacobian(np.ones((2, 3, 4))), r"shape \(2, 3, 4\); say .* outputs=f\(x\).ndim"),
+        (lambda: sm.viz.jacobian(np.ones((2, 3)), outputs=3), "jacobian: outputs=3, but J has 2 axes"),
+        (lambda: sm.viz.jacobian(np.ones((2, 3)), outputs=-1), "jacobian: outputs must be at least 0, not -1"),
+        (lambda: sm.viz.jacobian(np.ones((2, 3)), ["a"]), "jacobian: there are 1 rows for 2 entries"),
+        (lambda: sm.viz.jacobian(np.ones((2, 3)), columns=["a"]), "jacobian: there are 1 columns for 3 entries"),
+        (lambda: sm.gradient_flow(nn.Linear(1, 1)).plot(), "plot: there is nothing to draw: no gradient: call"),
+        (lambda: sm.gradient_flow(nn.ReLU()).plot(), "plot: there is nothing to draw: no parameters"),
         (lambda: sm.viz.softmax_contour(low=1.0, high=1.0), "softmax_contour: low=1.0 must be below high=1.0"),
         (lambda: sm.viz.softmax_contour(temperature=-1.0), "softmax_contour: temperature must be"),
     ],

@@ -61,6 +61,12 @@ def twice() -> optim.SGD:
     return optim.SGD([p, p])
 
 
+def filled() -> Any:
+    layer = nn.Linear(2, 1)
+    layer(ones(1, 2)).sum().backward()
+    return sm.gradient_flow(layer)
+
+
 LINEAR = nn.Linear(4, 3)
 MLP = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(4, 2))
 WEIGHTS = {"weight": np.ones((3, 4)), "bias": np.ones(3)}
@@ -264,4 +270,33 @@ DRAW = [
     ),
 ]
 
-ROWS = LAYERS + MODULES + OPTIMISERS + DATA + DRAW
+FLOW = [
+    Row("flow, tensor", lambda: sm.gradient_flow(ones(2)), K, r"^gradient_flow takes a model .*not a Tensor.*t\.grad"),
+    Row(
+        "flow, list",
+        lambda: sm.gradient_flow([LINEAR]),
+        K,
+        r"^gradient_flow takes a model \(an nn.Module\), not a list",
+    ),
+    Row("flow, class", lambda: sm.gradient_flow(nn.ReLU), K, "^gradient_flow takes .*, not the class ReLU: call"),
+    Row("flow, since", lambda: sm.gradient_flow(LINEAR, since={}), K, "^gradient_flow: since takes .*, not a dict"),
+    Row("flow, since a model", lambda: sm.gradient_flow(LINEAR, LINEAR), K, "^gradient_flow: since .*, not a Linear"),
+    Row("flow, another model", lambda: sm.gradient_flow(LINEAR, since=sm.gradient_flow(MLP)), V, "a Sequential; begin"),
+    Row(
+        "flow, series",
+        lambda: sm.gradient_flow(LINEAR).series("wieght"),
+        V,
+        "^series: .*'wieght'; there are weight, bias",
+    ),
+    Row(
+        "flow, statistic", lambda: sm.gradient_flow(LINEAR).series("bias", "std"), V, "^series: what .*rms.* not 'std'"
+    ),
+    Row("flow, plot by", lambda: sm.gradient_flow(LINEAR).plot(by="layer"), V, "^plot: by must be .* not 'layer'"),
+    Row("flow, plot what", lambda: sm.gradient_flow(LINEAR).plot(what="std"), V, "^plot: what must .* not 'std'"),
+    Row(
+        "flow, plot nothing", lambda: sm.gradient_flow(LINEAR).plot(), V, r"^plot: .*: no gradient: call loss\.backward"
+    ),
+    Row("flow, plot one update", lambda: filled().plot(what="update"), V, r"^plot: an update needs .*since=flow"),
+]
+
+ROWS = LAYERS + MODULES + OPTIMISERS + DATA + DRAW + FLOW

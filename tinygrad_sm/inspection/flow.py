@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import math
-import textwrap
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,14 +12,12 @@ import numpy as np
 from ..nn.module import Module
 from ..tensor import Array, Tensor
 from ..text import visible
-from ..viz.states import EXPLODING, VANISHING
+from .flow_table import Rows, listed, mark
 
 if TYPE_CHECKING:
     from ..viz.figures import Plot
 
 STATISTICS = ("mean", "norm", "rms", "max", "zeros", "ratio", "update")
-WIDTH = 100  # of a printed table
-SHOWN = 20  # names in a line that lists parameters
 
 
 class Step(NamedTuple):
@@ -29,95 +25,6 @@ class Step(NamedTuple):
 
     names: tuple[str, ...]
     moments: Array
-
-
-# -- tables -------------------------------------------------------------------------------------
-
-
-class Rows(dict[str, dict[str, float]]):
-    """Rows of statistics by name: a dict that prints as a table, in a notebook too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heading = ""
-        self.column, self.shapes = "shape", dict[str, str]()  # what stands beside a name
-        self.total: dict[str, float] | None = None  # the last line
-        self.notes: list[str] = []  # lines below
-        self.first = True  # whether nothing was measured before, so that there is no update yet
-
-    def __repr__(self) -> str:
-        lines = self._cells()
-        rest = [list(column) for column in zip(*(cells for _, cells in lines), strict=True)]
-        widths = [max(map(len, column)) for column in rest]
-        used = [i for i, width in enumerate(widths) if width]  # no mark, no column for it
-        room = max(WIDTH - sum(widths[i] + 2 for i in used), 20)
-        names = [visible(name, limit=room) for name, _ in lines]
-        first = max(map(len, names))
-        body = [
-            "  ".join([name.ljust(first), *(cells[i].rjust(widths[i]) for i in used)])
-            for name, (_, cells) in zip(names, lines, strict=True)
-        ]
-        notes = [textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False) for note in self.notes]
-        return "\n".join(line.rstrip() for line in [self.heading, *(body if len(self) else []), *notes])
-
-    def _repr_html_(self) -> str:
-        """Return the table for a notebook."""
-        head, *lines = (
-            [html.escape(visible(name, limit=60)), *map(html.escape, cells)] for name, cells in self._cells()
-        )
-        look = "text-align:{};font-family:monospace;white-space:pre"
-        sides = ["left", *["right"] * (len(head) - 2), "left"]
-
-        def row(cells: Sequence[str], tag: str, more: str = "") -> str:
-            inside = (f'<{tag} style="{look.format(s)}{more}">{c}</{tag}>' for s, c in zip(sides, cells, strict=True))
-            return f"<tr>{''.join(inside)}</tr>"
-
-        body = "".join(row(cells, "td", ";font-weight:bold" if cells[-1] else "") for cells in lines)
-        table = f"<table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>" if len(self) else ""
-        return "".join(
-            [f"<p>{html.escape(self.heading)}</p>", table, *(f"<p>{html.escape(n)}</p>" for n in self.notes)]
-        )
-
-    def _cells(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the lines of the table as text: the header, a line for each row, and the total."""
-        rows = [*self.items(), *([("(all)", self.total)] if self.total and len(self) > 1 else [])]
-        header = (self.column, "mean", "rms", "max", "zeros", "ratio", "update", "")
-        return [("", header), *((name, self._line(self.shapes.get(name, ""), row)) for name, row in rows)]
-
-    def _line(self, shape: str, row: Mapping[str, float]) -> tuple[str, ...]:
-        zeros = 0.1 * math.floor(1000 * row["zeros"])  # 100 % means all
-        update = "-" if self.first else _brief(row["update"])
-        return (
-            shape, *(_brief(row[what]) for what in ("mean", "rms", "max")), f"{zeros:.3g} %", _brief(row["ratio"]),
-            update, mark(row),
-        )  # fmt: skip
-
-
-def mark(row: Mapping[str, float]) -> str:
-    """Say what is wrong with a gradient: "NaN", "inf", "all 0", "vanishing", "exploding"; "" for nothing.
-
-    >>> mark({"rms": 1e-9, "zeros": 0.0}), mark({"rms": 1.0, "zeros": 0.5})
-    ('vanishing', '')
-    """
-    rms = row["rms"]
-    if not math.isfinite(rms):
-        return "NaN" if math.isnan(rms) else "inf"
-    if row["zeros"] == 1:
-        return "all 0"
-    return "vanishing" if rms < VANISHING else "exploding" if rms > EXPLODING else ""
-
-
-def _brief(x: float) -> str:
-    """Write a number with two digits and its exponent, so that a column shows orders of magnitude: "1.2e-3"."""
-    if not math.isfinite(x):
-        return "NaN" if math.isnan(x) else f"{x:.0f}"
-    digits, exponent = f"{x:.1e}".split("e")
-    return f"{digits}e{int(exponent)}" if x else "0"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(visible(name, limit=60) for name in names[:SHOWN]) + more
 
 
 # -- the flow -----------------------------------------------------------------------------------
@@ -148,7 +55,7 @@ class GradientFlow(Rows):
             if (row := _joint(last, set(names))) is not None:
                 found[path] = row
                 found.shapes[path] = f"{sum(sizes.get(name, 0) for name in names):,}"
-        found.heading = f"gradient flow of {self._kind} by module, at step {len(self._steps) - 1}"
+        found.heading = f"gradient flow of {visible(self._kind)} by module, at step {len(self._steps) - 1}"
         found.column, found.notes, found.first = "numbers", self.notes, self.first
         return found
 
@@ -168,7 +75,7 @@ class GradientFlow(Rows):
         if what not in STATISTICS:
             raise ValueError(f"series: what must be one of {', '.join(STATISTICS)}; not {what!r}")
         if path not in self._values and path not in self._groups:
-            there = _listed([name for name in (*self._groups, *self._values) if name])
+            there = listed([name for name in (*self._groups, *self._values) if name])
             raise ValueError(
                 f"series: there is no parameter or module {visible(repr(path), limit=60)}; there are {there}"
             )
@@ -209,16 +116,15 @@ class GradientFlow(Rows):
         if what not in STATISTICS:
             raise ValueError(f"plot: what must be one of {', '.join(STATISTICS)}; not {what!r}")
         paths = list(self._values if by == "parameter" else self._groups)
-        table = {path: rows for path in paths if any(rows := self._over(path))}
+        table = {path: over for path in paths if any(over := self._over(path))}
         if not table:
             raise ValueError(f"plot: there is nothing to draw: {' '.join(self.notes)}")
         if what == "update" and self.first:
             raise ValueError("plot: an update needs an earlier flow: gradient_flow(model, since=flow)")
         labels = [path or f"{self._kind} (all)" for path in table]
         if len(self._steps) == 1:
-            return flow_bars(
-                labels, list(self.values()) if by == "parameter" else list(self.modules.values()), what, title
-            )
+            rows = [row for (row,) in table.values() if row is not None]
+            return flow_bars(labels, rows, list(map(mark, rows)), what, title)
         return flow_map(labels, list(table.values()), what, title)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -286,9 +192,8 @@ def gradient_flow(module: Module, since: GradientFlow | None = None) -> Gradient
     flow._steps = [*(() if since is None else since._steps), step]
     flow._model = weakref.ref(module)
     marked = sum(bool(mark(row)) for row in flow.values())
-    flow.heading = visible(f"gradient flow of {flow._kind} at step {len(flow._steps) - 1}") + f": {marked} marked" * (
-        marked > 0
-    )
+    flow.heading = f"gradient flow of {visible(flow._kind)} at step {len(flow._steps) - 1}"
+    flow.heading += f": {marked} marked" if marked else ""
     flow.notes = _notes(parameters)
     return flow
 
@@ -304,7 +209,8 @@ def _check(module: Any, since: Any) -> None:
         return
     if not isinstance(since, GradientFlow):
         raise TypeError(
-            f"gradient_flow: since takes what gradient_flow(model) returned at an earlier step, not a {type(since).__name__}"
+            "gradient_flow: since takes what gradient_flow(model) returned at an earlier step, not a "
+            f"{type(since).__name__}"
         )
     if since._model is not None and since._model() is not module:
         raise ValueError(
@@ -319,12 +225,12 @@ def _check(module: Any, since: Any) -> None:
 def _notes(parameters: Mapping[str, Tensor]) -> list[str]:
     """Say which parameters have no gradient, and what to do if that is all of them."""
     filled = {name: p for name, p in parameters.items() if p.size}
-    without = [name for name, p in filled.items() if p.grad is None]
+    without = [name if p.requires_grad else f"{name} (frozen)" for name, p in filled.items() if p.grad is None]
     if not filled:
         return ["no parameters"]
     if len(without) == len(filled):
         return ["no gradient: call loss.backward() first"]
-    return [f"no gradient reached: {_listed(without)}"] if without else []
+    return [f"no gradient reached: {listed(without)}"] if without else []
 
 
 # -- the numbers --------------------------------------------------------------------------------
@@ -363,10 +269,10 @@ def _joint(step: Step, names: set[str]) -> dict[str, float] | None:
     if not chosen:
         return None
     sizes, means, norms, peaks, zeros, values, changes = step.moments[chosen].T
-    shares = sizes / sizes.sum()
+    n = sizes.sum()
     with np.errstate(all="ignore"):
         return _row((
-            sizes.sum(), shares @ means, _norm(norms), peaks.max(), shares @ zeros, _norm(values), _norm(changes),
+            n, sizes @ means / n, _norm(norms), peaks.max(), sizes @ zeros / n, _norm(values), _norm(changes),
         ))  # fmt: skip
 
 
@@ -374,11 +280,11 @@ def _row(moments: Any) -> dict[str, float]:
     size, mean, norm, peak, zeros, value, change = map(float, moments)
     return {
         "mean": mean, "norm": norm, "rms": norm / math.sqrt(size), "max": peak, "zeros": zeros,
-        "ratio": _over(norm, value), "update": _over(change, value),
+        "ratio": _ratio(norm, value), "update": _ratio(change, value),
     }  # fmt: skip
 
 
-def _over(a: float, b: float) -> float:
+def _ratio(a: float, b: float) -> float:
     """Return a / b; 0 / 0, of a parameter that is 0 and stays so, is 0."""
     return a / b if b else a * math.inf if a else 0.0
 

@@ -43,7 +43,7 @@ class Plot:
         return buffer.getvalue()
 
 
-def _numbers(x: Any, caller: str, ndims: tuple[int, ...], what: str) -> Array:
+def numbers(x: Any, caller: str, ndims: tuple[int, ...], what: str) -> Array:
     """Return a Tensor or array as float64, after checking its axes."""
     array = np.asarray(x.data if isinstance(x, Tensor) else x)
     if array.dtype.kind not in "fiu" or array.ndim not in ndims or not array.size:
@@ -51,13 +51,13 @@ def _numbers(x: Any, caller: str, ndims: tuple[int, ...], what: str) -> Array:
     return array.astype(np.float64)
 
 
-def _words(words: Sequence[Any] | None, n: int, caller: str, name: str) -> list[str]:
+def words(given: Sequence[Any] | None, n: int, caller: str, name: str) -> list[str]:
     """Return a label for each of n things: those given, or their numbers."""
-    if words is None:
+    if given is None:
         return [str(i) for i in range(n)]
-    if len(words) != n:
-        raise ValueError(f"{caller}: there are {len(words)} {name} for {n} entries: {shown(words)}")
-    return [word(str(w), 16) for w in words]
+    if len(given) != n:
+        raise ValueError(f"{caller}: there are {len(given)} {name} for {n} entries: {shown(given)}")
+    return [word(str(w), 16) for w in given]
 
 
 def attention(
@@ -96,13 +96,13 @@ def attention(
     >>> sm.viz.attention(np.eye(2)[None], ["the", "cat"])
     <Plot: attention weights of 1 head, 2 queries, 2 keys>
     """
-    w = _numbers(
+    w = numbers(
         weights, "attention", (2, 3), "weights must be (T, S) or (heads, T, S); of a batch pass one, weights[0]"
     )
     w = w.reshape(-1, *w.shape[-2:])
     heads, t, s = w.shape
-    keys = _words(tokens, s, "attention", "tokens")
-    rows = _words(tokens if queries is None and t == s else queries, t, "attention", "queries")
+    keys = words(tokens, s, "attention", "tokens")
+    rows = words(tokens if queries is None and t == s else queries, t, "attention", "queries")
     entropy = -(w * np.log(np.where(w > 0, w, 1))).sum(axis=2).mean(axis=1)
     columns, most = min(heads, COLUMNS), max(np.nanmax(w), 1e-12)
     size = 3.2, 0.4 + 2.8 * min(max(t / s, 0.6), 2)
@@ -115,18 +115,18 @@ def attention(
             image = ax.imshow(w[h], cmap="Blues", vmin=0, vmax=most, interpolation="nearest")
             ax.set_title(f"head {h}: {entropy[h]:.2f} nats" if heads > 1 else f"{entropy[h]:.2f} nats")
             ax.grid(visible=False)
-            _ticks(ax.set_xticks, keys, rotation=90)
-            _ticks(ax.set_yticks, rows)
+            ticks(ax.set_xticks, keys, rotation=90)
+            ticks(ax.set_yticks, rows)
         figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
     parts = [f"{n} {name if n == 1 else plural}" for n, name, plural in
              ((heads, "head", "heads"), (t, "query", "queries"), (s, "key", "keys"))]  # fmt: skip
     return Plot(figure, f"attention weights of {', '.join(parts)}")
 
 
-def _ticks(place: Any, words: list[str], **look: Any) -> None:
+def ticks(place: Any, labels: list[str], most: int = LABELLED, **look: Any) -> None:
     """Label each entry of an axis, or of many some."""
-    step = -(-len(words) // LABELLED)
-    for text in place(range(0, len(words), step), words[::step], fontsize=7, parse_math=False, **look):
+    step = -(-len(labels) // most)
+    for text in place(range(0, len(labels), step), labels[::step], fontsize=7, parse_math=False, **look):
         text.label1.set_parse_math(False)
 
 
@@ -164,8 +164,8 @@ def distribution(
     >>> sm.viz.distribution([1.0, 2.0, 3.0], ["cat", "dog", "horse"], temperature=[1.0, 0.5])
     <Plot: logits of 3 classes, and their softmax at temperature 1, 0.5>
     """
-    z = _numbers(logits, "distribution", (1,), "logits must be one row (C,); of a batch pass one, logits[0]")
-    names = _words(labels, len(z), "distribution", "labels")
+    z = numbers(logits, "distribution", (1,), "logits must be one row (C,); of a batch pass one, logits[0]")
+    names = words(labels, len(z), "distribution", "labels")
     given: Any = temperature
     temperatures = [positive(t, "temperature", "distribution") for t in ([given] if np.ndim(given) == 0 else given)]
     if not 1 <= len(temperatures) <= len(FILLS):
@@ -189,7 +189,7 @@ def distribution(
             right.legend()
         for ax in (left, right):
             ax.grid(axis="x", visible=False)
-            _ticks(ax.set_xticks, names, rotation=0 if max(map(len, names)) * len(names) < 45 else 90)
+            ticks(ax.set_xticks, names, rotation=0 if max(map(len, names)) * len(names) < 45 else 90)
     warmth = ", ".join(f"{t:g}" for t in temperatures)
     return Plot(figure, f"logits of {len(z)} classes, and their softmax at temperature {warmth}")
 

@@ -26,7 +26,7 @@ NAMES = {
 LINES = {"rms": (VANISHING, EXPLODING), "update": (1e-3,)}  # what a number may be compared with
 LABELLED = 120  # rows that are labelled each
 COLUMNS = 150  # columns of a heat map; of more steps, each stands for several
-DECADES = 12.0  # of a scale at most, below its largest number
+DECADES = 16.0  # of a scale at most, below its largest number
 WRITTEN, SIGNED = 12, 60  # rows and columns of a Jacobian that have room for numbers, and for signs
 
 
@@ -41,11 +41,11 @@ def flow_bars(
         for i, (x, row, wrong) in enumerate(zip(sizes, rows, marks, strict=True)):
             look: Any = {"color": ORANGE, "hatch": "////", "edgecolor": "white"} if wrong else {"color": BLUE}
             ax.barh(i, min(max(x, low), high) if math.isfinite(x) else low, 0.72, **look, linewidth=0)
-            if wrong:
-                start = x if low < x < high else low
-                ax.annotate(wrong, (start, i), (3, 0), textcoords="offset points", va="center", fontsize=7, color=INK)
             share = f"{0.1 * math.floor(1000 * row['zeros']):.3g} %"
-            ax.text(1.1, i, share, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7, color=GREY)
+            place: Any = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 7}
+            ax.text(1.1, i, share, ha="right", color=GREY, **place)
+            if wrong:
+                ax.text(1.13, i, wrong, color=INK, **place)
         ax.text(1.1, 1.01, "zeros", transform=ax.transAxes, ha="right", va="bottom", fontsize=7, color=GREY)
         ax.set(xlabel=NAMES[what], xlim=(low, high), ylim=(len(labels) - 0.4, -0.6))
         if what != "zeros":
@@ -68,8 +68,9 @@ def flow_map(labels: Sequence[str], table: Sequence[Sequence[Row | None]], what:
     steps = grid.shape[1]
     each = -(-steps // COLUMNS)
     grid = np.maximum.reduceat(grid, np.arange(0, steps, each), axis=1)  # NaN is larger than all: none is overlooked
-    low, high = _scale(grid, what)
-    with styled(1, 1, title, size=_size(labels, 7.0)) as (figure, axes):
+    low, high = _scale(grid, what, tight=True)
+    size = _size(labels, 7.0)
+    with styled(1, 1, title, size=size) as (figure, axes):
         from matplotlib.colors import LogNorm, Normalize
 
         ax = axes[0, 0]
@@ -79,29 +80,40 @@ def flow_map(labels: Sequence[str], table: Sequence[Sequence[Row | None]], what:
             np.ma.array(grid, mask=hidden), cmap="viridis", norm=scale, aspect="auto", interpolation="nearest",
             extent=(start - 0.5, start + each * grid.shape[1] - 0.5, len(labels) - 0.5, -0.5),
         )  # fmt: skip
-        for i, j in np.argwhere(~np.isfinite(grid)):
-            place = start + each * (j + 0.5) - 0.5, i
-            ax.text(*place, "×" if np.isnan(grid[i, j]) else "∞", ha="center", va="center", fontsize=7, color=INK)
+        for name, marker, found in (("NaN", "x", np.isnan(grid)), ("inf", r"$\infty$", np.isinf(grid))):
+            if found.any():
+                i, j = np.nonzero(found)
+                ax.scatter(
+                    start + each * (j + 0.5) - 0.5,
+                    i,
+                    s=26,
+                    c=INK,
+                    marker=marker,
+                    linewidths=0.8 * (marker == "x"),
+                    label=name,
+                )
+                ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=7, borderaxespad=0)
         ax.set_xlabel("step" if each == 1 else f"step (each column: the largest of {each})")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(visible=False)
         ticks(ax.set_yticks, [word(label, 40) for label in labels], LABELLED)
-        bar = figure.colorbar(image, ax=ax, label=NAMES[what])
+        bar = figure.colorbar(image, ax=ax, label=NAMES[what], aspect=4 * size[1])
         for line in LINES.get(what, ()):
             if low < line < high:
                 bar.ax.axhline(line, color="white", lw=1.5, ls="--")
     return Plot(figure, f"{NAMES[what]} of {_counted(labels)} over {steps} steps, as a heat map")
 
 
-def _scale(sizes: Array, what: str) -> tuple[float, float]:
-    """Return the ends of a scale: powers of ten around what is finite and not 0."""
+def _scale(sizes: Array, what: str, *, tight: bool = False) -> tuple[float, float]:
+    """Return the ends of a scale, powers of ten around what is finite and not 0; if `tight`, as near as may be."""
     if what == "zeros":
         return 0.0, 1.0
     found = sizes[np.isfinite(sizes) & (sizes > 0)]
     if not found.size:
         return 0.1, 1.0
-    high = math.floor(math.log10(found.max())) + 1.0
-    low = math.ceil(math.log10(found.min())) - 1.0
+    low, high = math.log10(found.min()), math.log10(found.max())
+    if not tight or high - low < 1:
+        low, high = math.ceil(low) - 1.0, math.floor(high) + 1.0
     return 10 ** max(low, high - DECADES, -300.0), 10 ** min(high, 300.0)
 
 
@@ -120,7 +132,7 @@ def jacobian(
     """Draw a Jacobian as `sm.jacobian(f, x)` returns it: a row for each output, a column for each input.
 
     Blue is negative, orange positive, on one scale on both sides of 0. Up to 12 × 12 cells show their numbers, and up
-    to 60 × 60 the negative ones a minus sign, so that a grey print can be read.
+    to 60 × 60 the negative ones a minus sign, so that a grey print can be read. NaN and inf are black.
 
     Parameters
     ----------
@@ -166,7 +178,8 @@ def jacobian(
     column_names = _entries(columns, array.shape[split:], "columns")
     finite = np.isfinite(grid)
     peak = float(np.abs(grid[finite]).max(initial=0)) or 1.0
-    written = max(height, width) <= WRITTEN
+    written, digits = max(height, width) <= WRITTEN, 3 if max(height, width) <= WRITTEN // 2 else 2
+    aspect = "equal" if written or 0.2 < height / width < 5 else "auto"
     cell = 0.5 if written else max(0.06, 4.5 / max(height, width))
     size = min(max(2.0 + cell * width, 3.2), 9.0), min(max(1.1 + cell * height, 1.8), 9.0)
     with styled(1, 1, title, size=size) as (figure, axes):
@@ -174,13 +187,22 @@ def jacobian(
 
         ax = axes[0, 0]
         colours = LinearSegmentedColormap.from_list("signs", [blend(c, c, 0) for c in (MINUS, NEUTRAL, PLUS)])
-        colours.set_bad(INK)
-        image = ax.imshow(np.ma.array(grid, mask=~finite), cmap=colours, vmin=-peak, vmax=peak, interpolation="nearest")
-        for i, j in np.ndindex(grid.shape) if max(height, width) <= SIGNED else ():
+        image = ax.imshow(
+            np.ma.array(grid, mask=~finite),
+            cmap=colours.with_extremes(bad=INK),
+            aspect=aspect,
+            vmin=-peak,
+            vmax=peak,
+            interpolation="nearest",
+        )
+        for i, j in np.ndindex(grid.shape) if written else ():
             x = float(grid[i, j])
-            text = _figure(x) if written or not finite[i, j] else "−" if x < 0 else ""
-            light = not finite[i, j] or x < -0.55 * peak
-            ax.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if light else INK)
+            ink = "white" if not finite[i, j] or x < -0.8 * peak else INK
+            ax.text(j, i, _figure(x, digits), ha="center", va="center", fontsize=7, color=ink)
+        if not written and max(height, width) <= SIGNED:
+            i, j = np.nonzero(grid < 0)
+            inks = np.where(grid[i, j] < -0.8 * peak, "white", INK)
+            ax.scatter(j, i, s=10, c=inks, marker="_", linewidths=0.8)
         ax.set(xlabel="input", ylabel="output")
         ax.grid(visible=False)
         ticks(ax.set_xticks, column_names, rotation=0 if max(map(len, column_names)) * len(column_names) < 30 else 90)
@@ -210,10 +232,10 @@ def _entries(given: Sequence[Any] | None, shape: tuple[int, ...], name: str) -> 
     return words(own if given is None else given, len(own), "jacobian", name)
 
 
-def _figure(x: float) -> str:
-    """Write a number in two digits, as briefly as it goes: "−0.0015", "2.4e−8"."""
+def _figure(x: float, digits: int) -> str:
+    """Write a number in two or three digits, as briefly as it goes: "−0.0015", "2.4e−8"."""
     if not np.isfinite(x):
         return "NaN" if np.isnan(x) else "∞" if x > 0 else "−∞"
-    text = f"{x:.2g}"
-    digits, _, exponent = text.partition("e")
-    return (f"{digits}e{int(exponent)}" if exponent else digits).replace("-", "−")
+    text = f"{x:.{digits}g}" if not 0 < abs(x) < 1e-3 else f"{x:.{digits - 1}e}"
+    mantissa, _, exponent = text.partition("e")
+    return (f"{mantissa}e{int(exponent)}" if exponent else mantissa).replace("-", "−")
