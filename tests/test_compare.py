@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from test_draw import deep, logits, node_text
-from test_graph import leaf
+from test_graph import leaf, scope
 
 import tinygrad_sm as sm
 from tinygrad_sm.graph import Graph
+from tinygrad_sm.viz.compare import matched
 
 
 def test_equal_graphs_have_no_difference():
@@ -49,6 +51,51 @@ def test_a_difference_below_rtol_is_none():
     assert sm.compare((a * leaf([1.0, 1.0], "k")).sum(), (a * leaf([1.0, 1.0 + 1e-9], "k")).sum(), rtol=0).differences
 
 
+def test_what_no_number_tells_is_told_in_words():
+    z, w = leaf([[1.0, 2.0]], "z"), leaf([[3.0, 4.0]], "w")
+    frozen = sm.Tensor(w.data, name="w")
+    told = [str(d) for d in sm.compare((z * w).sum(), (z * frozen).sum()).differences]
+    assert told == ["w: parameter against input, gradient only in the first"]
+    wide = leaf(np.ones((4, 2)), "z")
+    told = [str(d) for d in sm.compare((z * 2.0).sum(), (wide * 3.0).sum()).differences]
+    assert told[0] == "z: shape (1, 2) against shape (4, 2)"
+    assert told[1].startswith("mul 2: mul 2 against mul 3, shape (1, 2) against shape (4, 2)")
+    seeded = sm.compare(Graph(z * 2), Graph(z * 2, np.ones((1, 2))))
+    assert str(seeded.differences[0]) == "z: gradient only in the second"
+
+
+def test_differences_inside_a_folded_module_are_counted():
+    x = leaf([[1.0, 2.0]], "x")
+    ends = []
+    for bias in (1.0, 2.0):
+        with scope("net: Net"):
+            ends.append(sm.relu(x * bias - 100.0).sum())
+    both = sm.compare(*ends, depth=1)
+    assert both.dot.count("inside differ</B>") == 2
+
+
+def test_a_misspelt_name_is_an_error_and_the_repr_is_short():
+    with pytest.raises(ValueError, match=r"compare: expand='crossentropyy' names no module or fused op"):
+        sm.compare(logits(), logits(), expand="crossentropyy")
+    assert len(repr(sm.compare(logits(), logits()))) < 200
+
+
+def test_matching_is_the_shortest_edit_and_quick_on_long_chains():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        a, b = ("".join(rng.choice(list("abc"), n)) for n in rng.integers(0, 9, 2))
+        pairs = list(matched(a, b))
+        assert [i for i, _ in pairs if i is not None] == list(range(len(a)))
+        assert [j for _, j in pairs if j is not None] == list(range(len(b)))
+        assert all(a[i] == b[j] for i, j in pairs if i is not None and j is not None)
+        table = np.zeros((len(a) + 1, len(b) + 1), int)
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                table[i + 1, j + 1] = table[i, j] + 1 if x == y else max(table[i, j + 1], table[i + 1, j])
+        assert sum(None not in pair for pair in pairs) == table[-1, -1]
+    assert len(list(matched([0, 1] * 3000, [0, 1] * 1500 + [2] + [0, 1] * 1500))) == 6001
+
+
 def test_where_nan_starts_stays_marked():
     z = leaf([[1000.0, 0.0]], "z")
     with np.errstate(all="ignore"):
@@ -58,7 +105,9 @@ def test_where_nan_starts_stays_marked():
     assert "inf starts here (value)" in node_text(both.dot, f"a_{exp.id}")
     (told,) = [d for d in both.differences if d.label == "z"]
     assert told.grad == np.inf
-    assert str(told) == "z: gradient differs by NaN or inf"
+    assert str(told) == "z: gradient finite only in the second"
+    assert "gradient finite only there" in node_text(both.dot, f"a_{told.first}")
+    assert "gradient finite only here" in node_text(both.dot, f"b_{told.second}")
 
 
 def test_the_first_stands_left_and_ids_are_apart():
@@ -67,8 +116,14 @@ def test_the_first_stands_left_and_ids_are_apart():
     ids = [e.get("id") for e in svg.iter() if e.get("id")]
     assert len(ids) == len(set(ids))
     assert {"a_n0", "b_n0", "a_e_n0_n1", "a", "b"} <= set(ids)
-    left = min(c.box != "a" for c in both.picture.cards)
-    assert left == 0
+    edges = {
+        g.get("id"): min(
+            float(x) for x in re.findall(r"(-?[\d.]+),", "".join(p.get("d", p.get("points", "")) for p in g.iter()))
+        )
+        for g in svg.iter()
+        if g.get("id") in ("a", "b")
+    }
+    assert edges["a"] < edges["b"]
 
 
 def test_the_page_and_json_hold_both_graphs(tmp_path):

@@ -13,8 +13,8 @@ import pytest
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import op
-from tinygrad_sm.call import brief
-from tinygrad_sm.graph import Graph, assigned, rms
+from tinygrad_sm.call import assigned, brief
+from tinygrad_sm.graph import Graph, rms
 
 
 @contextmanager

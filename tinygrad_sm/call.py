@@ -1,8 +1,10 @@
-"""Saying in a few words how an op was called: "mul 2", "axis=1"."""
+"""Saying in a few words how an op was called: "mul 2", "axis=1", and what variable got the result."""
 
 from __future__ import annotations
 
+import ast
 import inspect
+import re
 from functools import cache
 from typing import Any
 
@@ -70,3 +72,23 @@ def brief(value: Any, depth: int = 2) -> str:
     if isinstance(value, (bool, int, np.integer, np.bool_, type(None), np.dtype)):
         return str(value)
     return "..." if value is Ellipsis else getattr(value, "__name__", type(value).__name__)
+
+
+def assigned(line: str) -> str | None:
+    """Return the one variable that a line of Python assigns, or None.
+
+    >>> assigned("self.logits = x @ w"), assigned("p: Tensor = z.exp()"), assigned("h = f("), assigned("y //= 2")
+    ('logits', 'p', 'h', 'y')
+    >>> assigned("a, b = x"), assigned("f(x == y)"), assigned("else: y = x"), assigned("a = x; b = a")
+    (None, None, None, None)
+    """
+    try:
+        statements = ast.parse(line).body
+    except (SyntaxError, ValueError):  # the first line of several
+        match = re.match(r"(?:[^\W\d]\w*\.)*([^\W\d]\w*) = ", line)
+        return match[1] if match else None
+    if len(statements) != 1 or not isinstance(statements[0], (ast.Assign, ast.AnnAssign, ast.AugAssign)):
+        return None
+    targets = getattr(statements[0], "targets", None) or [statements[0].target]  # type: ignore[union-attr]
+    name = getattr(targets[0], "id", None) or getattr(targets[0], "attr", None)
+    return name if len(targets) == 1 else None

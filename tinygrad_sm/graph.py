@@ -6,10 +6,9 @@ residuals that fused ops keep for the real backward pass stay where they are.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .autograd import start, sweep
-from .call import op_label, op_options, signature
+from .call import assigned, op_label, op_options, signature
 from .op import Op
 from .tensor import Array, Tensor
 from .text import visible
@@ -42,6 +41,8 @@ class Node:
     value: Array = field(repr=False)  # the array that the op saw: no copy
     grad: Array | None = field(repr=False)  # None: no gradient reached it, which differs from zeros
     source: str = ""  # under `sm.record()`, the line that made it: "train.py:12: loss = p.log().mean()"
+    seed: Array | None = field(default=None, repr=False)  # what the backward pass started with here
+    hooked: bool = False  # whether a hook may have replaced the gradient
 
     shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
     dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
@@ -62,7 +63,7 @@ class Graph:
     """What made one tensor, or several: nodes and edges in creation order.
 
     Gradients are there if there is a scalar to start from, or a `gradient` to start with. The edges that leave
-    a node carry the shares of its gradient, which add up to it. Hooks run, and what they return is shown. Arrays
+    a node carry the shares of its gradient. Hooks run, and what they return is shown. Arrays
     are not copied; no Tensor is kept alive. What was made under `sm.record()` knows its source line, and has the name
     of the variable that this line assigns.
 
@@ -105,8 +106,9 @@ class Graph:
             if not isinstance(root, Tensor):
                 raise TypeError(f"Graph shows what made Tensors; got a {type(root).__name__}")
         tensors = history(roots)
-        gradients, shares = _differentiate(roots, gradient)
-        uses, variables = _first_uses(tensors), _variables(tensors)
+        seeds = _seeds(roots, gradient)
+        gradients, shares = _differentiate(seeds)
+        uses, assigned_to = _first_uses(tensors), variables(tensors)
         ends = {id(root) for root in roots}
         scoped = any(t.scope for t in tensors if t.op is None)
 
@@ -117,8 +119,11 @@ class Graph:
                 if isinstance(a, np.ndarray) and id(a) not in nodes:  # an array comes before its first use
                     nodes[id(a)] = _array_node(f"n{len(nodes)}", a, t.op, i)
             role = _leaf_role(t, scoped) if t.op is None else "loss" if id(t) in ends and t.size == 1 else "op"
-            name = variables.get(id(t)) if t.name is None else t.name
-            nodes[id(t)] = _tensor_node(f"n{len(nodes)}", t, name, role, gradients.get(id(t)), uses.get(id(t)))
+            name = assigned_to.get(id(t)) if t.name is None else t.name
+            node = _tensor_node(f"n{len(nodes)}", t, name, role, gradients.get(id(t)), uses.get(id(t)))
+            if t in seeds or t.hooks:
+                node = replace(node, seed=seeds.get(t), hooked=bool(t.hooks))
+            nodes[id(t)] = node
             edges += _edges_into(t, nodes, shares.get(id(t), ()))
         self.nodes, self.edges = tuple(nodes.values()), tuple(edges)
         self.roots = tuple(nodes[id(root)] for root in roots)
@@ -172,7 +177,11 @@ class Graph:
         return self._into.get(node.id, [])
 
     def edges_from(self, node: Node) -> list[Edge]:
-        """Return the edges that lead to what used a node; their shares add up to its gradient."""
+        """Return the edges that lead to what used a node.
+
+        Their shares, and the `seed` of a node where the backward pass starts, add up to its gradient, unless a hook
+        replaced it.
+        """
         return self._from.get(node.id, [])
 
     def backward_order(self) -> list[Node]:
@@ -276,19 +285,19 @@ def _grouped(edges: Sequence[Edge], end: str) -> dict[str, list[Edge]]:
 # -- reading tensors ----------------------------------------------------------------------------
 
 
-def history(roots: Sequence[Tensor]) -> list[Tensor]:
-    """Return all Tensors that `roots` came from, with and without gradient, oldest first."""
+def history(roots: Sequence[Tensor], start: float = -1) -> list[Tensor]:
+    """Return all Tensors that `roots` came from, oldest first; without those older than `start`."""
     seen, stack = set(roots), list(roots)
     while stack:
         for a in stack.pop().args:
-            if isinstance(a, Tensor) and a not in seen:
+            if isinstance(a, Tensor) and a not in seen and a.order > start:
                 seen.add(a)
                 stack.append(a)
     return sorted(seen, key=lambda t: t.order)
 
 
-def _differentiate(roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Array], dict[int, Sequence[Any]]]:
-    """Return each tensor's gradient, and what it gave its arguments, by id() of the tensor."""
+def _seeds(roots: Sequence[Tensor], gradient: Any) -> dict[Tensor, Array]:
+    """Return the gradients to start from."""
     several = isinstance(gradient, (tuple, list)) and len(roots) > 1
     given = gradient if several else (gradient,) if gradient is not None else (None,) * len(roots)
     if len(given) != len(roots):
@@ -298,6 +307,11 @@ def _differentiate(roots: Sequence[Tensor], gradient: Any) -> tuple[dict[int, Ar
         if g is not None or (root.requires_grad and root.size == 1):
             seed = start(root, g, False, "Graph")
             seeds[root] = seeds[root] + seed if root in seeds else seed
+    return seeds
+
+
+def _differentiate(seeds: dict[Tensor, Array]) -> tuple[dict[int, Array], dict[int, Sequence[Any]]]:
+    """Return each tensor's gradient, and what it gave its arguments, by id() of the tensor."""
     gradients, shares = {}, {}
     with np.errstate(all="ignore"):  # where NaN and inf come from is what the snapshot shows
         for t, g, back in sweep(seeds, consume=False):
@@ -320,21 +334,11 @@ def _line(t: Any) -> tuple[str, int] | None:
     return (t.note.file, t.note.line) if hasattr(t, "note") and hasattr(t.note, "line") else None
 
 
-def _variables(tensors: Sequence[Tensor]) -> dict[int, str]:
+def variables(tensors: Sequence[Tensor]) -> dict[int, str]:
     """Return the variable to which a source line assigned its last result, by id() of the tensor."""
     steps = {id(a) for t in tensors for a in t.args if _line(t) is not None and _line(a) == _line(t)}
     found = {id(t): assigned(t.note.text) for t in tensors if _line(t) is not None and id(t) not in steps}
     return {key: name for key, name in found.items() if name is not None}
-
-
-def assigned(line: str) -> str | None:
-    """Return the one variable that a line of Python assigns, or None.
-
-    >>> assigned("self.logits = x @ w"), assigned("p: Tensor = z.exp()"), assigned("a, b = x"), assigned("f(x == y)")
-    ('logits', 'p', None, None)
-    """
-    match = re.match(r"(?:[^\W\d]\w*\.)*([^\W\d]\w*)\s*(?::[^=]+)?(?:[-+*/@]|\*\*)?=(?!=)", line)
-    return match[1] if match else None
 
 
 def _leaf_role(t: Tensor, scoped: bool) -> Role:

@@ -8,6 +8,12 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 
+class Call(str):
+    """The label of a module, "fc: Linear", made anew for each call, so that two calls can be told apart by identity."""
+
+    __slots__ = ()
+
+
 class Mode(NamedTuple):
     """What holds for the ops called in this context (thread or task): are they recorded, where, and who watches."""
 

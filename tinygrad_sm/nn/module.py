@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from ..mode import MODE, Mode
+from ..mode import MODE, Call, Mode
 from ..ops.options import toggle
 from ..state import as_arrays, check_names
 from ..tensor import Array, Tensor
@@ -51,7 +51,7 @@ class Module:
             self.__dict__["_adopted"] = True
         mode = MODE.get()
         try:
-            MODE.set(Mode(mode.grad, (*mode.scope, self._label or type(self).__name__), mode.watch))
+            MODE.set(Mode(mode.grad, (*mode.scope, Call(self._label or type(self).__name__)), mode.watch))
             return self.forward(*args, **kwargs)
         finally:
             MODE.set(mode)

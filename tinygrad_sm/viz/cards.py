@@ -190,7 +190,7 @@ def module_card(
     inside = f"{n} node{'s' * (n > 1)}" + (f", {parameters:,} parameters" if parameters else "")
     rows = [] if one_line else [_text_row(inside, style)]
     if not one_line and "grad" in show and graph.has_gradients:
-        rows += _gradient_rows(group, style)
+        rows += _gradient_rows(group, graph, style)
     shape = str(group.nodes[-1].shape) if "shape" in show else ""
     return _assembled((kind, name.strip(), ""), shape, rows, style, state, one_line)
 
@@ -201,8 +201,8 @@ def short(node: Node) -> str | None:
     return node.name.removeprefix(around) if node.role == "parameter" and isinstance(node.name, str) else node.name
 
 
-def _gradient_rows(group: Group, style: Style) -> list[Part]:
-    found = statistics(group)
+def _gradient_rows(group: Group, graph: Graph, style: Style) -> list[Part]:
+    found = statistics(group, graph)
     if found is None:
         return [_text_row("no gradient", style)]
     zeros = math.floor(1000 * found.zeros) / 10  # 100 % means all

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from typing import Any
 
 import numpy as np
@@ -13,32 +12,35 @@ from ..graph import Graph, Node
 from ..ops.options import count
 from ..tensor import Array, Tensor
 from .cards import INK, MUTED, font, number, plain, table
-from .draw import MAX_NODES, Drawing, checked_looks, in_words, read_graph, words_of
+from .draw import MAX_NODES, Drawing, check_words, checked_direction, checked_show, in_words, read_graph, words_of
 from .fold import View
-from .picture import Box, Picture, picture
+from .picture import Box, Part, Picture, picture
 from .states import State, states
 
 LISTED = 8  # so many differences are told below the picture
+SIDES = ("first", "second")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A node that two graphs have in common, and by how much its value and its gradient differ; or one's alone."""
+    """A node that two graphs have in common, and how it differs; or one that only one of them has."""
 
     label: str  # its name, else its op
     first: str | None  # its id in the first graph; None: only the second has it
     second: str | None
-    value: float  # largest difference between the two values, relative to the largest of them
-    grad: float
+    value: float = 0.0  # largest difference between the two values, relative to the largest of them
+    grad: float = 0.0
+    notes: tuple[str, ...] = ()  # what no number tells: another shape, NaN on one side, no gradient on one side
 
     def __str__(self) -> str:
         if self.first is None or self.second is None:
-            return f"{self.label}: only in the {'second' if self.first is None else 'first'}"
-        parts = [("value", self.value), ("gradient", self.grad)]
-        return f"{self.label}: " + ", ".join(f"{what} differs by {_share(x)}" for what, x in parts if x > 0)
+            return f"{self.label}: only in the {SIDES[self.first is None]}"
+        sizes = [("value", self.value), ("gradient", self.grad)]
+        parts = [f"{what} differs by {_percent(x)}" for what, x in sizes if 0 < x < np.inf]
+        return f"{self.label}: " + ", ".join([*self.notes, *parts])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Drawing):
     """The drawing of two graphs, and the list of their differences, in the order of computation."""
 
@@ -49,7 +51,7 @@ def compare(
     first: Tensor | Graph,
     second: Tensor | Graph,
     *,
-    names: tuple[str, str] = ("first", "second"),
+    names: tuple[str, str] = SIDES,
     rtol: float = 1e-5,
     show: Sequence[str] = ("value", "grad", "shape"),
     direction: str = "TB",
@@ -61,8 +63,8 @@ def compare(
 ) -> Comparison:
     """Draw two graphs side by side, and mark what differs: nodes that one of them has alone, values, gradients.
 
-    The nodes are matched by op, options, shape and name, in the order of computation, as `diff` matches lines. Each
-    graph gets its own gradients, as `draw` does it; tensors that both share are drawn in both.
+    The nodes are matched in the order of computation, as `diff` matches lines: ops by their name, leaves by theirs.
+    Each graph gets its own gradients, as `draw` does it; tensors that both share are drawn in both.
 
     Parameters
     ----------
@@ -92,66 +94,136 @@ def compare(
     softmax: value differs by 17 %
     max: value differs by 17 %
     """
-    looks = checked_looks(show, direction, "compare")
+    seen, way = checked_show(show, "compare"), checked_direction(direction, "compare")
     if not (isinstance(names, (tuple, list)) and len(names) == 2):
         raise ValueError(f"compare: names are two, for the two graphs; got {names!r:.60}")
     if not (isinstance(rtol, (int, float)) and rtol >= 0):
         raise ValueError(f"compare: rtol is a number from 0 up, not {rtol!r:.40}")
     count(max_nodes, "max_nodes", "compare")
+    levels = None if depth is None else count(depth, "depth", "compare")
     opened, closed = words_of(expand, "expand", "compare"), words_of(collapse, "collapse", "compare")
-    graphs, views = [], []
+    views = []
     for end in (first, second):
         if not isinstance(end, (Tensor, Graph)):
             raise TypeError(f"compare takes two Tensors or two Graphs, not a {type(end).__name__}")
-        graph, words, defined = read_graph(end, opened)
-        graphs.append(graph)
+        graph, words, defined, known = read_graph(end, opened)
         views.append(
             View(
-                graph, depth=depth, collapse=closed, expand=words, defined=defined, max_nodes=max_nodes, strict=False
+                graph, depth=levels, collapse=closed, expand=words, defined=defined, known=known, max_nodes=max_nodes
             )
         )  # fmt: skip
-    differences = differ(graphs[0], graphs[1], rtol)
-    found = [_marked(graph, differences, i) for i, graph in enumerate(graphs)]
-    pictures = [picture(view, marks, title=None, **looks) for view, marks in zip(views, found, strict=True)]
-    image = _beside(pictures, names, title)
+    check_words(views, "compare")
+    differences = differ(views[0].graph, views[1].graph, rtol)
+    parts = tuple(Part(view, _marked(view.graph, differences, i), seen) for i, view in enumerate(views))
+    image = _beside([picture(part, direction=way, title=None) for part in parts], names, title)
     rows = [image.legend, _told(differences)]
     image = replace(image, legend=table(*(f"<TD>{row}</TD>" for row in rows if row), spacing=3))
-    alt = " ".join(
-        [f"{plain(name)}: {in_words(view, marks)}" for name, view, marks in zip(names, views, found, strict=True)]
-        + [f"{len(differences)} differences."]
-    )
-    parts = tuple(zip(views, found, strict=True))
+    said = [f"{plain(name)}: {in_words(part)}" for name, part in zip(names, parts, strict=True)]
+    alt = " ".join([*said, f"{len(differences)} differences."])
     return Comparison(image, alt, "" if title is None else str(title), parts, tuple(map(str, names)), differences)
+
+
+# -- what differs -------------------------------------------------------------------------------
 
 
 def differ(first: Graph, second: Graph, rtol: float = 1e-5) -> tuple[Difference, ...]:
     """Return the differences of two graphs, in the order of computation."""
-    keys = [[_key(node) for node in graph] for graph in (first, second)]
-    found: list[Difference] = []
-    for kind, i0, i1, j0, j1 in SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_opcodes():
-        if kind == "equal":
-            for a, b in zip(first.nodes[i0:i1], second.nodes[j0:j1], strict=True):
-                value, grad = _distance(a.value, b.value), _distance(a.grad, b.grad)
-                if value > rtol or grad > rtol:
-                    found.append(Difference(_called(a), a.id, b.id, value * (value > rtol), grad * (grad > rtol)))
+    found = []
+    for a, b in matched([_key(node) for node in first], [_key(node) for node in second]):
+        if a is not None and b is not None:
+            difference = _difference(first.nodes[a], second.nodes[b], rtol)
+            found += [difference] if difference.value or difference.grad or difference.notes else []
         else:
-            found += [Difference(_called(a), a.id, None, np.inf, np.inf) for a in first.nodes[i0:i1]]
-            found += [Difference(_called(b), None, b.id, np.inf, np.inf) for b in second.nodes[j0:j1]]
+            node = first.nodes[a] if a is not None else second.nodes[b or 0]
+            ids = (node.id, None) if a is not None else (None, node.id)
+            found.append(Difference(_called(node), *ids))
     return tuple(found)
 
 
+def matched(a: Sequence[Any], b: Sequence[Any]) -> Iterator[tuple[int | None, int | None]]:
+    """Match two sequences with the fewest items left over; yield pairs of places, None where there is no partner.
+
+    Myers' algorithm (An O(ND) Difference Algorithm and Its Variations, 1986), after equal beginnings and ends.
+
+    >>> list(matched("abcd", "axcd"))
+    [(0, 0), (1, None), (None, 1), (2, 2), (3, 3)]
+    """
+    head = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    room = min(len(a), len(b)) - head
+    tail = next((i for i in range(room) if a[len(a) - 1 - i] != b[len(b) - 1 - i]), room)
+    n, m = len(a) - head - tail, len(b) - head - tail
+    yield from ((i, i) for i in range(head))
+    for i, j in _shortest(a[head : head + n], b[head : head + m]):
+        yield None if i is None else head + i, None if j is None else head + j
+    yield from ((head + n + i, head + m + i) for i in range(tail))
+
+
+def _shortest(a: Sequence[Any], b: Sequence[Any]) -> list[tuple[int | None, int | None]]:
+    """Return the shortest way through the table of a by b: diagonal where they are equal."""
+    n, m = len(a), len(b)
+    reach, trail = {1: 0}, []  # on each diagonal x - y the farthest x, after 0, 1, 2 ... steps aside
+    for d in range(n + m + 1):
+        trail.append(dict(reach))
+        for k in range(-d, d + 1, 2):
+            down = k == -d or (k != d and reach[k - 1] < reach[k + 1])
+            x = reach[k + 1] if down else reach[k - 1] + 1
+            while x < n and x - k < m and a[x] == b[x - k]:
+                x += 1
+            reach[k] = x
+            if x >= n and x - k >= m:
+                return _walked_back(trail, n, m)
+    return []
+
+
+def _walked_back(trail: Sequence[dict[int, int]], x: int, y: int) -> list[tuple[int | None, int | None]]:
+    steps: list[tuple[int | None, int | None]] = []
+    for d in range(len(trail) - 1, -1, -1):
+        reach, k = trail[d], x - y
+        down = k == -d or (k != d and reach[k - 1] < reach[k + 1])
+        before = k + 1 if down else k - 1
+        x0 = reach[before]
+        y0 = x0 - before
+        while x > x0 and y > y0 and (x, y) != (x0 + (not down), y0 + down):
+            x, y = x - 1, y - 1
+            steps.append((x, y))
+        if d:
+            steps.append((None, y - 1) if down else (x - 1, None))
+        x, y = x0, y0
+    return steps[::-1]
+
+
 def _key(node: Node) -> tuple[Any, ...]:
-    return node.label, node.options, node.shape, node.name if node.op is None else None
+    """Return what two nodes must have in common to be partners."""
+    if node.op is not None:
+        return node.op, node.value.ndim
+    return ("leaf", node.name) if node.name else ("leaf", None, node.value.ndim)
 
 
 def _called(node: Node) -> str:
     return plain(node.name) if node.name else plain(node.label)
 
 
-def _distance(a: Array | None, b: Array | None) -> float:
-    """Return the largest difference of two arrays, relative to their largest element; inf if only one is finite."""
-    if a is None or b is None:
-        return 0.0 if a is b else np.inf
+def _difference(a: Node, b: Node, rtol: float) -> Difference:
+    notes = []
+    for x, y in ((a.label, b.label), (a.options, b.options), (f"shape {a.shape}", f"shape {b.shape}")):
+        if x != y:
+            notes.append(f"{plain(x) or 'defaults'} against {plain(y) or 'defaults'}")
+    if (a.grad is None) != (b.grad is None):
+        notes.append(f"gradient only in the {SIDES[a.grad is None]}")
+    sizes = [0.0, 0.0]
+    for i, (what, p, q) in enumerate((("value", a.value, b.value), ("gradient", a.grad, b.grad))):
+        if p is not None and q is not None and p.shape == q.shape:
+            size = _distance(p, q)
+            if size == np.inf:
+                bad = [not np.isfinite(array).all() for array in (p, q)]
+                other = f"{what} has NaN or inf in other places"
+                notes.append(other if all(bad) else f"{what} finite only in the {SIDES[bad[0]]}")
+            sizes[i] = size if size > rtol else 0.0
+    return Difference(_called(a), a.id, b.id, sizes[0], sizes[1], tuple(notes))
+
+
+def _distance(a: Array, b: Array) -> float:
+    """Return the largest difference of two arrays, relative to their largest element; inf if NaN or inf differ."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     good = np.isfinite(x) & np.isfinite(y)
     if not np.array_equal(x[~good], y[~good], equal_nan=True):
@@ -161,25 +233,36 @@ def _distance(a: Array | None, b: Array | None) -> float:
     return float(np.abs(x / size - y / size).max(initial=0)) if size else 0.0
 
 
-def _share(x: float) -> str:
-    """Write a relative difference: "15 %"; "NaN or inf" where only one is a number."""
-    return "NaN or inf" if x == np.inf else f"{100 * x:.2g} %" if x < 10 else number(x, 2)
+def _percent(x: float) -> str:
+    return f"{100 * x:.2g} %" if x < 10 else number(x, 2)
+
+
+# -- how it is shown ----------------------------------------------------------------------------
 
 
 def _marked(graph: Graph, differences: Sequence[Difference], which: int) -> dict[str, State]:
     """Return what to mark on the cards of a graph; where NaN and inf start stays marked as that."""
     found = states(graph)
     for difference in differences:
-        id = difference.first if which == 0 else difference.second
+        id = (difference.first, difference.second)[which]
         if id is None or found.get(id, State()).kind == "first":
             continue
         if difference.first is None or difference.second is None:
             found[id] = State("alone", "only here", "only here")
         else:
-            parts = [("val", difference.value), ("grad", difference.grad)]
-            text = "differs: " + ", ".join(f"{what} {_share(x)}" for what, x in parts if x > 0)
-            found[id] = State("differs", text, "differs")
+            found[id] = State("differs", f"differs: {_brief(difference, which)}", "differs")
     return found
+
+
+def _brief(difference: Difference, which: int) -> str:
+    """Say how a node differs from its partner, as it reads on the card."""
+    here, there = SIDES[which], SIDES[1 - which]
+    notes = [
+        note.replace(f"only in the {here}", "only here").replace(f"only in the {there}", "only there")
+        for note in difference.notes
+    ]
+    sizes = [("val", difference.value), ("grad", difference.grad)]
+    return ", ".join([*notes, *(f"{what} {_percent(x)}" for what, x in sizes if 0 < x < np.inf)])
 
 
 def _beside(pictures: Sequence[Picture], names: Sequence[str], title: str | None) -> Picture:

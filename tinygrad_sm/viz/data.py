@@ -8,87 +8,93 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..graph import Edge, Node, rms
 from ..tensor import Array
-from .cards import SHOW, card, cells, module_card
+from .cards import card, cells, module_card
 from .fold import View
 from .groups import Group, statistics
-from .picture import as_card, looks
-from .states import EXPLODING, State, of_group
+from .picture import Part, as_card
+from .states import State, of_group
 from .svg import fragment
 
 CELL_TAG = re.compile(r'<rect [^>]*width="10" height="10" [^>]*/>')  # the page draws them anew from `cells`
-Part = tuple[View, Mapping[str, State]]
 
 
 def data(
     parts: Sequence[Part], *, names: Sequence[str] = (), title: str, alt: str, direction: str, cards: bool
 ) -> dict[str, Any]:
-    """Return all that is known of one graph, or of several that have `names` and are drawn beside each other.
+    """Return all that is known of one graph, or of two that have `names` and are drawn beside each other.
 
-    `cards` adds how each card looks, as SVG. The ids of several graphs begin with "a_", "b_" and so on; the boxes "a",
-    "b" hold them.
+    `cards` adds how each card looks, as SVG. The ids of two graphs begin with "a_" and "b_"; the boxes "a" and "b" hold
+    them.
     """
-    if names:
-        return _joined([data([part], title=title, alt=alt, direction=direction, cards=cards) for part in parts], names)
-    found: dict[str, Any] = {
-        "title": title, "alt": alt, "direction": direction, "nodes": {}, "edges": [], "boxes": {}, "flows": {},
-        "order": [], "has_gradients": any(view.graph.has_gradients for view, _ in parts),
-    }  # fmt: skip
-    for view, states in parts:
-        graph = view.graph
-        sizes = [rms(edge.share) for edge in graph.edges if edge.share is not None]
-        largest = max((size for size in sizes if size <= EXPLODING), default=0.0)
-        found["nodes"] |= {node.id: _node(node, view, states.get(node.id, State()), cards) for node in graph}
-        found["edges"] += [_edge(edge, largest) for edge in graph.edges]
-        found["boxes"] |= {id: _box(group, view, states, cards) for id, group in view.tree.groups.items()}
-        found["flows"] |= _flows(view)
-        found["order"] += [node.id for node in graph.backward_order()]
-    return found
+    found = [_of_one(part, cards) for part in parts]
+    whole = _joined(found, names) if names else found[0]
+    return {"title": title, "alt": alt, "direction": direction, **whole}
+
+
+def _of_one(part: Part, cards: bool) -> dict[str, Any]:
+    view, graph = part.view, part.view.graph
+    return {
+        "nodes": {node.id: _node(node, part, cards) for node in graph},
+        "edges": [_edge(edge) for edge in graph.edges],
+        "boxes": {id: _box(group, part, cards) for id, group in view.tree.groups.items()},
+        "flows": _flows(view),
+        "order": [node.id for node in graph.backward_order()],
+        "has_gradients": graph.has_gradients,
+        "notes": [part.said] if part.said else [],
+    }
 
 
 def _joined(found: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
-    """Put several graphs side by side, each in a box."""
-    whole = {**found[0], "nodes": {}, "edges": [], "boxes": {}, "flows": {}, "order": []}
-    for letter, name, part in zip("abcdefgh", names, found, strict=False):
+    """Put two graphs side by side, each in a box that stays open."""
+    whole: dict[str, Any] = {
+        "nodes": {}, "edges": [], "boxes": {}, "flows": {}, "order": [],
+        "has_gradients": any(part["has_gradients"] for part in found),
+        "notes": ["thick blue border: in this graph only; blue label: differs from the other graph"],
+    }  # fmt: skip
+    for letter, name, part in zip("ab", names, found, strict=True):
+        outermost = [box for box in part["boxes"].values() if box["parent"] is None]
+
+        def own(id: str | None, letter: str = letter) -> str:
+            return f"{letter}_{id}" if id else letter
+
         whole["boxes"][letter] = {
-            "label": name, "parent": None, "open": True, "times": 1, "nodes": len(part["nodes"]), "is_module": True,
-            "parameters": 0, "grad_of": "result", "grad": None,
+            "label": name, "parent": None, "open": True, "fixed": True, "times": 1, "nodes": len(part["nodes"]),
+            "is_module": False, "parameters": sum(box["parameters"] for box in outermost),
+            "grad_of": "parameters", "grad": None,
         }  # fmt: skip
-        for id, node in part["nodes"].items():
-            whole["nodes"][f"{letter}_{id}"] = {**node, "box": f"{letter}_{node['box']}" if node["box"] else letter}
-        for id, box in part["boxes"].items():
-            whole["boxes"][f"{letter}_{id}"] = {
-                **box,
-                "parent": f"{letter}_{box['parent']}" if box["parent"] else letter,
-            }
+        whole["nodes"] |= {own(id): {**node, "box": own(node["box"])} for id, node in part["nodes"].items()}
+        whole["boxes"] |= {own(id): {**box, "parent": own(box["parent"])} for id, box in part["boxes"].items()}
         for edge in part["edges"]:
-            ends = {key: f"{letter}_{edge[key]}" for key in ("id", "source", "target")}
-            whole["edges"].append({**edge, **ends})
+            whole["edges"].append({**edge, **{key: own(edge[key]) for key in ("id", "source", "target")}})
         for pair, size in part["flows"].items():
-            source, _, box_id = pair.partition(">")
-            whole["flows"][f"{letter}_{source}>{letter}_{box_id}"] = size
-        whole["order"] += [f"{letter}_{id}" for id in part["order"]]
-        whole["has_gradients"] |= part["has_gradients"]
+            source, _, target = pair.partition(">")
+            whole["flows"][f"{own(source)}>{own(target)}"] = size
+        whole["order"] += map(own, part["order"])
     return whole
 
 
-def _node(node: Node, view: View, state: State, cards: bool) -> dict[str, Any]:
+def _node(node: Node, part: Part, cards: bool) -> dict[str, Any]:
+    state = part.states.get(node.id, State())
     found = {
         "role": node.role, "name": None if node.name is None else str(node.name), "op": node.op, "label": node.label,
-        "options": node.options, "formula": node.formula, "gradient": node.gradient, "box": view.tree.home[node.id],
-        "scope": " / ".join(map(str, node.scope)), "shape": str(node.shape), "dtype": str(node.dtype),
-        "source": node.source, "requires_grad": node.requires_grad, "value": summary(node.value),
+        "options": node.options, "formula": node.formula, "gradient": node.gradient,
+        "box": part.view.tree.home[node.id], "scope": " / ".join(map(str, node.scope)), "shape": str(node.shape),
+        "size": node.value.size, "dtype": str(node.dtype), "source": node.source,
+        "requires_grad": node.requires_grad, "value": summary(node.value),
         "grad": None if node.grad is None else summary(node.grad),
+        "seed": None if node.seed is None else _cells(node.seed), "hooked": node.hooked,
         "state": {"kind": state.kind, "text": state.text} if state.kind else None,
     }  # fmt: skip
     if cards:
-        look = _look(*card(node, view.graph, state, SHOW), node.id, node.role)
+        label, style = card(node, part.view.graph, state, part.show, fill=part.fills.get(node.id))
+        look = _look(label, style, node.id, node.role)
         found["card"] = {**look, "svg": CELL_TAG.sub("", look["svg"])}
     return found
 
@@ -98,21 +104,19 @@ def _look(label: str, style: Any, id: str, kind: str) -> dict[str, Any]:
     return {"svg": text, "width": width, "height": height, "class": f"node {kind}"}
 
 
-def _edge(edge: Edge, largest: float) -> dict[str, Any]:
-    size = None if edge.share is None else rms(edge.share)
-    color, width, style = looks(size, largest)
+def _edge(edge: Edge) -> dict[str, Any]:
+    share = edge.share
     return {
         "id": edge.id, "source": edge.source, "target": edge.target, "position": edge.position,
-        "share": None if edge.share is None else _cells(edge.share), "rms": plain_number(size),
-        "color": color, "width": width, "style": style,
+        "share": None if share is None else _cells(share), "rms": None if share is None else plain_number(rms(share)),
     }  # fmt: skip
 
 
-def _box(group: Group, view: View, states: Mapping[str, State], cards: bool) -> dict[str, Any]:
-    inside = statistics(group)
+def _box(group: Group, part: Part, cards: bool) -> dict[str, Any]:
+    inside = statistics(group, part.view.graph)
     found: dict[str, Any] = {
-        "label": str(group.label), "parent": group.parent, "open": group.id in view.open, "times": len(group.parts),
-        "nodes": len(group.nodes), "is_module": group.is_module,
+        "label": str(group.label), "parent": group.parent, "open": group.id in part.view.open, "fixed": False,
+        "times": len(group.parts), "nodes": len(group.nodes), "is_module": group.is_module,
         "parameters": sum(node.value.size for node in group.nodes if node.role == "parameter"),
         "grad_of": "parameters", "grad": None,
     }  # fmt: skip
@@ -120,26 +124,31 @@ def _box(group: Group, view: View, states: Mapping[str, State], cards: bool) -> 
         sizes = {"rms": plain_number(inside.rms), "max": plain_number(inside.peak), "zeros": inside.zeros}
         found |= {"grad_of": inside.of, "grad": sizes}
     if cards:
-        label, style = module_card(group, view.graph, of_group(group.nodes, states), SHOW)
-        found["card"] = _look(label, style, group.id, "module")
+        state, fill = of_group(group.nodes, part.states), part.fills.get(group.id)
+        found["card"] = _look(*module_card(group, part.view.graph, state, part.show, fill=fill), group.id, "module")
     return found
 
 
 def _flows(view: View) -> dict[str, Any]:
-    """Return the RMS of what comes back to a node from all its uses inside a group, "n6>b3"; for each such pair."""
-    pairs = {}
-    for edge in view.graph.edges:
-        for id in view.tree.around[edge.target]:
-            if id not in view.tree.around[edge.source]:
-                pairs[f"{edge.source}>{id}"] = (view.graph[edge.source], view.tree.groups[id])
-    return {key: plain_number(view.flow(*pair)) for key, pair in pairs.items()}
+    """Return the RMS of what comes back to a node from all its uses in a group, "n6>b3", or in one op, "n6>n7"."""
+    found: dict[str, Any] = {}
+    around = view.tree.around
+    for node in view.graph:
+        totals: dict[str, Any] = {}
+        with np.errstate(all="ignore"):
+            for edge in view.graph.edges_from(node):
+                if edge.share is not None:
+                    for id in (edge.target, *(box for box in around[edge.target] if box not in around[node.id])):
+                        totals[id] = totals[id] + edge.share if id in totals else edge.share
+        found |= {f"{node.id}>{id}": plain_number(rms(total)) for id, total in totals.items()}
+    return found
 
 
 def summary(array: Array) -> dict[str, Any]:
-    """Return cells and statistics of an array.
+    """Return cells and statistics of an array: smallest, largest and mean of its finite elements, RMS of all.
 
-    >>> summary(np.array([1.0, 0.0, np.nan]))["max"], summary(np.array([1.0, 0.0, np.nan]))["nan"]
-    (1.0, 1)
+    >>> summary(np.array([1.0, 0.0, np.nan]))["max"], summary(np.array([1.0, 0.0, np.nan]))["rms"]
+    (1.0, 'NaN')
     """
     x = array.astype(np.float64)
     finite = x[np.isfinite(x)]
@@ -147,7 +156,7 @@ def summary(array: Array) -> dict[str, Any]:
         low, high, mean = (finite.min(), finite.max(), finite.mean()) if finite.size else (None, None, None)
     return {
         **_cells(array), "min": plain_number(low), "max": plain_number(high), "mean": plain_number(mean),
-        "rms": plain_number(rms(finite)), "zeros": float((x == 0).mean()) if x.size else 0.0,
+        "rms": plain_number(rms(x)), "zeros": float((x == 0).mean()) if x.size else 0.0,
         "nan": int(np.isnan(x).sum()), "inf": int(np.isinf(x).sum()),
     }  # fmt: skip
 

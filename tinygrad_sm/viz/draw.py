@@ -11,6 +11,7 @@ import webbrowser
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
+from ..op import REGISTRY
 from ..ops.options import count
 from ..tensor import Tensor
 from ..text import visible
@@ -27,9 +29,9 @@ from .definition import with_definitions
 from .dot import dot
 from .fold import View
 from .page import page
-from .picture import Picture, picture
+from .picture import Part, Picture, colours, picture
 from .render import NoRenderer, render
-from .states import State, states
+from .states import states
 from .svg import svg
 
 DIRECTIONS = ("TB", "LR", "BT", "RL")
@@ -43,7 +45,7 @@ class Drawing:
     picture: Picture
     alt: str  # what the picture shows, in words
     title: str
-    views: tuple[tuple[View, dict[str, State]], ...] = field(repr=False)  # what the page shows, and what is wrong there
+    parts: tuple[Part, ...] = field(repr=False)  # the graph, or several, for the page
     names: tuple[str, ...] = ()  # of several graphs
 
     def __repr__(self) -> str:
@@ -101,8 +103,9 @@ class Drawing:
         except NoRenderer as error:
             beside = path.with_suffix(".svg")
             beside.write_text(self.svg(), encoding="utf-8")
+            hint = " A PDF needs the system's Graphviz: the wheel makes none." if kind == ".pdf" else ""
             raise NoRenderer(
-                f"{visible(path.name)} is not written, but the same picture is, to {visible(beside)}: {error}"
+                f"{visible(path.name)} is not written, but the same picture is, to {visible(beside)}: {error}{hint}"
             ) from None
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
@@ -112,6 +115,9 @@ class Drawing:
 
         The file is a temporary one, which the system clears away some day.
         """
+        kind = kind if kind.startswith(".") else f".{kind}"
+        if kind not in (".svg", ".html", ".png", ".pdf"):
+            raise ValueError(f"open: the browser shows '.svg', '.html', '.png' or '.pdf', not {kind!r}")
         handle, name = tempfile.mkstemp(kind, "tinygrad_sm_")
         os.close(handle)
         path = self.save(name)
@@ -120,7 +126,7 @@ class Drawing:
 
     def _data(self, *, cards: bool = True) -> dict[str, Any]:
         return data(
-            self.views, names=self.names, title=self.title, alt=self.alt, direction=self.picture.direction, cards=cards
+            self.parts, names=self.names, title=self.title, alt=self.alt, direction=self.picture.direction, cards=cards
         )
 
     def _repr_html_(self) -> str:
@@ -211,27 +217,32 @@ def draw(
     if inputs and hasattr(ends, "parameters") and callable(ends):
         ends, inputs = ends(*inputs), ()
     _check_ends(ends, inputs)
-    graph, words, defined = read_graph(ends, words_of(expand, "expand"))
+    graph, words, defined, known = read_graph(ends, words_of(expand, "expand"))
     view = View(
         graph,
         depth=None if depth is None else count(depth, "depth", "draw"),
         collapse=words_of(collapse, "collapse"),
         expand=words,
         defined=defined,
+        known=known,
         max_nodes=count(max_nodes, "max_nodes", "draw"),
     )
-    if len(view.shown) > max_nodes and not (words or defined):
+    check_words([view])
+    if len(view.shown) > max_nodes and not words:
         raise ValueError(
             f"draw: this graph has {len(graph)} nodes, of which {len(view.shown)} cannot be folded: more than "
             f"max_nodes={max_nodes}. Draw a part of it, or pass max_nodes={len(view.shown)}"
         )
-    found, looks = states(graph), checked_looks(show, direction)
-    image = picture(view, found, title=title, color_by=color_by, **looks)
-    return Drawing(image, in_words(view, found), "" if title is None else str(title), ((view, found),))
+    part = Part(view, states(graph), checked_show(show), *colours(view, color_by))
+    image = picture(part, direction=checked_direction(direction), title=title)
+    return Drawing(image, in_words(part), "" if title is None else str(title), (part,))
 
 
-def read_graph(ends: Any, expand: Sequence[str]) -> tuple[Graph, list[str], set[str]]:
-    """Return the graph, which of the words are left to mean modules, and the fused ops that the others replaced."""
+def read_graph(ends: Any, expand: Sequence[str]) -> tuple[Graph, list[str], set[str], set[str]]:
+    """Return the graph with the definitions of the fused ops that are to be expanded; the words; the ops; words used.
+
+    A word may mean a module, a fused op, or a tensor that one made, or several of these.
+    """
     if isinstance(ends, Graph):
         fused = [word for word in expand if any(word == node.op for node in ends)]
         if fused:
@@ -239,12 +250,9 @@ def read_graph(ends: Any, expand: Sequence[str]) -> tuple[Graph, list[str], set[
                 f"draw: expand={fused[0]!r} needs the tensor, for a Graph keeps none to compute the definition from: "
                 "draw(loss, expand=...)"
             )
-        return ends, list(expand), set()
-    roots = list(ends) if isinstance(ends, (tuple, list)) else [ends]
-    roots, used = with_definitions(roots, expand)
-    graph = Graph(roots)
-    names = {node.name for node in graph} | used
-    return graph, [word for word in expand if word not in names], used
+        return ends, list(expand), set(), set()
+    roots, defined, used = with_definitions(list(ends) if isinstance(ends, (tuple, list)) else [ends], expand)
+    return Graph(roots), list(expand), defined, used
 
 
 def words_of(words: str | Sequence[str], option: str, caller: str = "draw") -> list[str]:
@@ -256,15 +264,42 @@ def words_of(words: str | Sequence[str], option: str, caller: str = "draw") -> l
     return words
 
 
-def checked_looks(show: Any, direction: Any, caller: str = "draw") -> dict[str, Any]:
-    """Return what the cards show and where the graph runs, if that is known."""
-    if isinstance(show, str) or not isinstance(show, Iterable):
-        show = (show,)
+def check_words(views: Sequence[View], caller: str = "draw") -> None:
+    """Refuse words of `collapse` and `expand` that mean nothing in any of these graphs; say what is near."""
+    unknown = set.intersection(*(set(view.unknown) for view in views))
+    for option, word in sorted(unknown):
+        nodes = [node for view in views for node in view.graph]
+        labels = sorted({g.label for view in views for g in view.tree.groups.values() if g.is_module})
+        fused = {node.op for node in nodes if node.op is not None and REGISTRY[node.op].definition is not None}
+        if any(word in (node.op, node.name) for node in nodes):
+            kind = "an op or a tensor" if option == "collapse" else "not a module, nor made by a fused op"
+            raise ValueError(f"{caller}: {option}={word!r} is {kind}: {_takes(option, labels, fused)}")
+        names = {part for label in labels for part in (*label.split(": "), label)}
+        near = get_close_matches(word, names | fused if option == "expand" else names, 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        what = "no module of this graph" if option == "collapse" else "no module or fused op of this graph"
+        raise ValueError(f"{caller}: {option}={word!r} names {what}{hint} {_takes(option, labels, fused)}")
+
+
+def _takes(option: str, labels: Sequence[str], fused: Iterable[str]) -> str:
+    modules = ", ".join(labels[:12]) + ", ..." * (len(labels) > 12) if labels else "none"
+    ops = f"; fused ops: {', '.join(sorted(fused)) or 'none'}" if option == "expand" else ""
+    return f"(modules: {modules}{ops})"
+
+
+def checked_show(show: Any, caller: str = "draw") -> tuple[str, ...]:
+    """Return what the cards show, if that is known."""
+    show = (show,) if isinstance(show, str) or not isinstance(show, Iterable) else tuple(show)
     if unknown := [s for s in show if s not in SHOW]:
         raise ValueError(f"{caller}: show takes {', '.join(map(repr, SHOW))}; got {unknown[0]!r}")
+    return show
+
+
+def checked_direction(direction: Any, caller: str = "draw") -> str:
+    """Return where the graph runs, if that is a direction."""
     if direction not in DIRECTIONS:
         raise ValueError(f"{caller}: direction must be one of {', '.join(map(repr, DIRECTIONS))}, not {direction!r}")
-    return {"show": tuple(show), "direction": direction}
+    return str(direction)
 
 
 def _check_ends(ends: Any, more: tuple[Any, ...]) -> None:
@@ -286,8 +321,9 @@ def _check_ends(ends: Any, more: tuple[Any, ...]) -> None:
         raise ValueError("draw: the sequence holds no tensor")
 
 
-def in_words(view: View, found: dict[str, State]) -> str:
+def in_words(part: Part) -> str:
     """Return the text for those who cannot see the picture."""
+    view, found = part.view, part.states
     graph = view.graph
     ends = ", ".join(_called(root) for root in graph.roots[:3])
     roles = Counter(node.role for node in graph)

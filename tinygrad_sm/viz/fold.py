@@ -35,23 +35,26 @@ class View:
         Fused ops that were replaced by their definitions: these are seen wherever what is around them is.
     max_nodes : int
         If there would be more cards, modules fold, inner ones first, until about 60 are left.
-    strict : bool
-        Whether a word that names no module is an error.
+    known : collection of str
+        Words of `expand` that mean something else than a module; others that name none are in `unknown` then.
     """
 
     def __init__(
         self, graph: Graph, *, depth: int | None = None, collapse: Sequence[str] = (), expand: Sequence[str] = (),
-        defined: Collection[str] = (), max_nodes: int = 150, strict: bool = True,
+        defined: Collection[str] = (), known: Collection[str] = (), max_nodes: int = 150,
     ) -> None:  # fmt: skip
         self.graph = graph
-        self.tree = Tree(graph, apart=expand)
+        apart = [word for word in expand if word not in defined]
+        self.tree = Tree(graph, apart=apart)
         if self._count(set()) > max_nodes:
-            self.tree = Tree(graph, apart=expand, most=max_nodes)
+            self.tree = Tree(graph, apart=apart, most=max_nodes)
         groups = self.tree.groups
-        fold, keep = self._named(collapse, "collapse", strict), self._named(expand, "expand", strict)
+        self.unknown: list[tuple[str, str]] = []  # options, and words there that name nothing
+        self._definitions = {id for id, group in groups.items() if group.label in defined}
+        fold = self._named(collapse, "collapse")
+        keep = self._named(expand, "expand", known) - self._definitions
         for id in tuple(keep):
             keep |= set(self._ancestors(id))
-        self._definitions = {id for id, group in groups.items() if group.label in defined}
         shallow = {id for id, g in groups.items() if depth is None or (g.is_module and g.depth < depth)}
         wish = (shallow | self._definitions) - fold | keep
         self.open = self._reachable(wish)
@@ -73,22 +76,12 @@ class View:
             id = self.tree.groups[id].parent
         return id
 
-    def flow(self, source: Node, group: Group) -> float | None:
-        """Return the RMS of the gradient that comes back to a node from all its uses inside a group."""
-        edges = [e for e in self.graph.edges_from(source) if group.id in self.tree.around[e.target]]
-        total = _total(edges)
-        return None if total is None else rms(total)
-
-    def _named(self, words: Iterable[str], option: str, strict: bool) -> set[str]:
+    def _named(self, words: Iterable[str], option: str, known: Collection[str] = ()) -> set[str]:
         found: set[str] = set()
         for word in words:
             ids = {g.id for g in self.tree.groups.values() if matches(word, g.scope)}
-            if not ids and strict:
-                known = sorted({g.label for g in self.tree.groups.values() if g.is_module})
-                have = (
-                    "its modules are " + ", ".join(known[:12]) + ", ..." * (len(known) > 12) if known else "it has none"
-                )
-                raise ValueError(f"draw: {option}={word!r} names no module of this graph; {have}")
+            if not ids and word not in known:
+                self.unknown.append((option, word))
             found |= ids
         return found
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..graph import Graph, Node, matches, rms
+from ..graph import Edge, Graph, Node, matches, rms
 
 READABLE = 60  # how many cards a picture has that folds by itself
 EQUAL = 3  # so many equal neighbours are a repeat
@@ -76,7 +76,7 @@ class Tree:
         root = _Span(0, len(self._ops), (), "module")
         spans, open_ = [root], [root]
         for k, node in enumerate(self._ops):
-            while node.scope[: len(open_[-1].labels)] != open_[-1].labels:
+            while not _begins(node.scope, open_[-1].labels):
                 open_.pop().hi = k
             for depth in range(len(open_[-1].labels), len(node.scope)):
                 span = _Span(k, len(self._ops), node.scope[: depth + 1], "module")
@@ -101,6 +101,7 @@ class Tree:
         i = 0
         while i < len(items):
             period, times = _repeat(signs, i)
+            times = self._together(items[i : i + period * times], period)
             if times < EQUAL:
                 found.append(items[i])
                 i += 1
@@ -113,6 +114,20 @@ class Tree:
             i += period * times
         return found
 
+    def _together(self, items: Sequence[Any], period: int) -> int:
+        """Return how many of these equal parts belong together: each uses the one before, or has the next number."""
+        parts = [items[i : i + period] for i in range(0, len(items), period)]
+        for n in range(1, len(parts)):
+            (lo, hi), (first, last) = _bounds(parts[n - 1]), _bounds(parts[n])
+            sources = (self._number.get(e.source, -1) for k in range(first, last) for e in self._edges_into(k))
+            one, other = (part[0].labels[-1] if isinstance(part[0], _Span) else "" for part in parts[n - 1 : n + 1])
+            if not any(lo <= k < hi for k in sources) and one == other:
+                return n
+        return len(parts)
+
+    def _edges_into(self, k: int) -> list[Edge]:
+        return self.graph.edges_into(self._ops[k])
+
     def _signature(self, item: Any, depth: int) -> tuple[Any, ...]:
         """Describe what is computed, so that equal items have equal signatures."""
         lo, hi = _bounds([item])
@@ -120,7 +135,7 @@ class Tree:
         for k in range(lo, hi):
             node = self._ops[k]
             uses: list[tuple[Any, ...]] = []
-            for edge in self.graph.edges_into(node):
+            for edge in self._edges_into(k):
                 number = self._number.get(edge.source)
                 source = self.graph[edge.source]
                 if number is not None and number >= lo:
@@ -215,6 +230,11 @@ def _common(chains: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return first[:n]
 
 
+def _begins(scope: Sequence[str], labels: Sequence[str]) -> bool:
+    """Tell whether these very calls are the outer ones of a scope: a module called again has an equal label only."""
+    return len(scope) >= len(labels) and all(a is b for a, b in zip(scope, labels, strict=False))
+
+
 def _bounds(items: Sequence[Any]) -> tuple[int, int]:
     """Return the numbers of the first op in these items, and of the one after the last."""
     first, last = items[0], items[-1]
@@ -277,19 +297,34 @@ class Statistics(NamedTuple):
     each: list[float]  # the RMS in each of the equal parts
 
 
-def statistics(group: Group) -> Statistics | None:
-    """Return statistics of the gradients of a group's parameters, or of its last result; None if there is none."""
-    of, parts = "parameters", [[n.grad for n in part if n.role == "parameter"] for part in group.parts]
-    if not any(g is not None for part in parts for g in part):
-        of, parts = "result", [[part[-1].grad] for part in group.parts]
-    arrays = [[g for g in part if g is not None and g.size] for part in parts]
-    everything = [g for part in arrays for g in part]
+def statistics(group: Group, graph: Graph) -> Statistics | None:
+    """Return statistics of the gradients of a group's parameters, or of its last result; None if there is none.
+
+    What a part gives to a parameter that several parts share counts for that part.
+    """
+    of, everything = "parameters", [n.grad for n in group.nodes if n.role == "parameter"]
+    each = [_given(part, graph) for part in group.parts] if len(group.parts) > 1 else []
+    if not any(g is not None for g in everything):
+        of, everything = "result", [group.parts[-1][-1].grad]
+        each = [[part[-1].grad] for part in group.parts] if len(group.parts) > 1 else []
+    everything = [g for g in everything if g is not None and g.size]
     if not everything:
         return None
     with np.errstate(all="ignore"):
         peak = float(np.max([np.abs(g).max() for g in everything]))
     zeros = sum(int((g == 0).sum()) for g in everything) / sum(g.size for g in everything)
-    return Statistics(of, joint_rms(everything), peak, zeros, [joint_rms(part) for part in arrays])
+    sizes = [joint_rms([g for g in part if g is not None]) for part in each]
+    return Statistics(of, joint_rms(everything), peak, zeros, sizes)
+
+
+def _given(part: Sequence[Node], graph: Graph) -> list[Any]:
+    """Return what the ops of a part give back to parameters, summed for each."""
+    totals: dict[str, Any] = {}
+    for node in part:
+        for edge in graph.edges_into(node):
+            if edge.share is not None and graph[edge.source].role == "parameter":
+                totals[edge.source] = totals[edge.source] + edge.share if edge.source in totals else edge.share
+    return list(totals.values())
 
 
 def joint_rms(arrays: Sequence[Any]) -> float:

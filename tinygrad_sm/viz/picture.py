@@ -85,13 +85,20 @@ class Picture:
     direction: str  # "TB", "LR", "BT" or "RL"
 
 
-def picture(
-    view: View, found: Mapping[str, State], *, show: Sequence[str], direction: str, title: str | None,
-    color_by: str | Callable[[Node], Any] | None = None,
-) -> Picture:  # fmt: skip
-    """Return the picture of what is shown of a graph; `found` tells what is wrong with which node."""
+class Part(NamedTuple):
+    """One graph, and how it is shown."""
+
+    view: View
+    states: Mapping[str, State]  # what is wrong with which node
+    show: Sequence[str]
+    fills: Mapping[str, str] = {}  # colours that the user asked for, of nodes and groups
+    said: str = ""  # what the legend says of them
+
+
+def picture(part: Part, *, direction: str, title: str | None) -> Picture:
+    """Return the picture of what is shown of a graph."""
+    view, found, show, fills, _ = part
     graph, one_line = view.graph, len(view.shown) > ONE_LINE
-    fills, ramp = _fills(view, color_by)
     cards = []
     for item in view.shown:
         fill = fills.get(item.id)
@@ -106,7 +113,7 @@ def picture(
         cards.append(as_card(item.id, label, view.parent(item), kind, style, plain(tooltip, 400)))
     heading = font(plain(title or "", 100), 14, INK, bold=True).html
     arrows = _arrows(view, direction, "grad" in show and graph.has_gradients)
-    return Picture(cards, _boxes(view), arrows, heading, _legend(view, found, show, ramp), direction)
+    return Picture(cards, _boxes(view), arrows, heading, _legend(part), direction)
 
 
 def as_card(id: str, label: str, box: str | None, kind: str, style: Style, tooltip: str) -> Card:
@@ -178,36 +185,41 @@ def looks(size: float | None, largest: float) -> tuple[str, float, str]:
 # -- colours that the user asked for ------------------------------------------------------------
 
 
-def _fills(view: View, color_by: str | Callable[[Node], Any] | None) -> tuple[dict[str, str], str]:
-    """Return the colour of each card, and what the legend says of them."""
+def colours(view: View, color_by: str | Callable[[Node], Any] | None) -> tuple[dict[str, str], str]:
+    """Return the colour of each node and group, and what the legend says of them.
+
+    The smallest number of what is shown is light, and the largest dark.
+    """
     if color_by is None:
         return {}, ""
-    measure: Callable[[Node | Group], Any]
-    if color_by == "grad":
-        measure, what, log = _gradient_size, "gradient RMS", True
-    elif callable(color_by):
-        measure, what, log = _measured(color_by), getattr(color_by, "__name__", "color_by"), False
-    else:
+    if color_by != "grad" and not callable(color_by):
         raise ValueError(f"draw: color_by is 'grad' or a function of a node, not {color_by!r}")
-    found = {item.id: measure(item) for item in view.shown}
+    log = not callable(color_by)
+    measure = _measured(color_by) if callable(color_by) else _gradient_size(view)
+    what = "gradient RMS" if log else getattr(color_by, "__name__", "color_by")
+    found = {item.id: measure(item) for item in (*view.graph, *view.tree.groups.values())}
     fills = {id: value for id, value in found.items() if isinstance(value, str)}
     numbers = {id: float(x) for id, x in found.items() if x is not None and not isinstance(x, str)}
     numbers = {id: x for id, x in numbers.items() if math.isfinite(x) and (x > 0 or not log)}
-    if not numbers:
-        return fills, "color_by: nothing to measure" if not fills else ""
-    low, high = min(numbers.values()), max(numbers.values())
-    scale = math.log if log else float
+    shown = [numbers[item.id] for item in view.shown if item.id in numbers]
+    if not shown:
+        return fills, "" if fills else "color_by: nothing to measure"
+    low, high, scale = min(shown), max(shown), math.log if log else float
     span = scale(high) - scale(low) or 1.0
-    fills |= {id: blend(LIGHT, DARK, (scale(x) - scale(low)) / span) for id, x in numbers.items()}
+    for id, x in numbers.items():
+        fills[id] = blend(LIGHT, DARK, min(max((scale(x) - scale(low)) / span, 0.0), 1.0))
     name = plain("color_by" if what == "<lambda>" else what)
     return fills, f"card colour: {name}, {number(low, 2)} (light) to {number(high, 2)} (dark){', log' if log else ''}"
 
 
-def _gradient_size(item: Node | Group) -> float | None:
-    if isinstance(item, Group):
-        found = statistics(item)
+def _gradient_size(view: View) -> Callable[[Node | Group], Any]:
+    def measure(item: Node | Group) -> float | None:
+        if isinstance(item, Node):
+            return None if item.grad is None else rms(item.grad)
+        found = statistics(item, view.graph)
         return None if found is None else found.rms
-    return None if item.grad is None else rms(item.grad)
+
+    return measure
 
 
 def _measured(function: Callable[[Node], Any]) -> Callable[[Node | Group], Any]:
@@ -236,8 +248,9 @@ def _checked(value: Any) -> Any:
 # -- words --------------------------------------------------------------------------------------
 
 
-def _legend(view: View, found: Mapping[str, State], show: Sequence[str], ramp: str) -> str:
+def _legend(part: Part) -> str:
     """Return the key to the picture: only what this one shows."""
+    view, found, show, _, said = part
     graph, strips, words = view.graph, "", []
     if len(view.shown) <= ONE_LINE and ("value" in show or ("grad" in show and graph.has_gradients)):
         steps = [f'<TD BGCOLOR="{color(i / 3)}" WIDTH="12" HEIGHT="9" FIXEDSIZE="TRUE"></TD>' for i in range(-3, 4)]
@@ -248,9 +261,11 @@ def _legend(view: View, found: Mapping[str, State], show: Sequence[str], ramp: s
     elif "grad" in show:
         wanted = any(node.requires_grad for node in graph)
         words.append("backward not run: the end is not a scalar" if wanted else "nothing here requires a gradient")
+    if not graph.edges:
+        words.append("no history: made under no_grad, detached, or from data alone")
     rows = [table(f"{strips}<TD>{font('      '.join(words), 8, MUTED).html}</TD>")] if words else []
     kinds = {state.kind for state in found.values()}
-    lines = [(ramp, MUTED)] if ramp else []
+    lines = [(said, MUTED)] if said else []
     if "first" in kinds:
         lines.append(("thick orange: NaN or inf starts here      dashed orange: came from there", ALARM))
     if "alone" in kinds or "differs" in kinds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,23 +52,23 @@ def states(graph: Graph) -> dict[str, State]:
     return found
 
 
+INSIDE = {  # what a folded module says, worst first
+    "first": "! NaN or inf starts inside", "exploding": "! {} exploding inside", "dead": "! {} dead ReLU inside",
+    "saturated": "! {} saturated softmax inside", "vanishing": "~ {} vanishing inside", "later": "",
+}  # fmt: skip
+
+
 def of_group(nodes: Sequence[Node], found: Mapping[str, State]) -> State:
-    """Return what a folded module has to warn of: the worst of what is inside."""
-    inside = [(node, found[node.id]) for node in nodes if node.id in found]
-    for kind, text in (
-        ("first", "! NaN or inf starts inside"),
-        ("exploding", "! {} exploding inside"),
-        ("dead", "! {} dead ReLU inside"),
-        ("saturated", "! {} saturated softmax inside"),
-        ("vanishing", "~ {} vanishing inside"),
-    ):
-        if n := sum(state.kind == kind for _, state in inside):
-            return State(
-                kind, text.format(n), text.split(" {} ")[0] + f" {n} {kind}" if "{}" in text else "! NaN or inf"
-            )
-    if any(state.kind == "later" for _, state in inside):
-        return State("later")
-    return State("differs", f"{len(inside)} inside differ", "differs") if inside else State()
+    """Return what a folded module has to warn of: the worst of what is inside, and how much of it differs."""
+    kinds = Counter(found[node.id].kind for node in nodes if node.id in found)
+    changed = kinds["differs"] + kinds["alone"]
+    if changed:
+        verb = "differs" if changed == 1 else "differ"
+        return State("differs", f"{changed} inside {verb}", f"{changed} {verb}")
+    for kind, text in INSIDE.items():
+        if n := kinds[kind]:
+            return State(kind, text.format(n), text.format(n).removesuffix(" inside").removesuffix(" starts"))
+    return State()
 
 
 def _dead(value: Array) -> str:
