@@ -23,6 +23,7 @@ from tinygrad_sm.viz import layout
 from tinygrad_sm.viz.draw import draw
 from tinygrad_sm.viz.layout import arrange
 from tinygrad_sm.viz.picture import Arrow, Box, Card, Picture
+from tinygrad_sm.viz.places import MARGIN
 from tinygrad_sm.viz.svg import fragment, measure, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -254,7 +255,7 @@ def test_planar_graphs_have_no_crossings(name, direction):
     assert crossings(plan, edges) == 0
 
 
-def test_boxes_are_laid_out_again_when_it_is_known_where_their_arrows_go():
+def test_arrows_from_block_to_block_do_not_cross():
     """Two blocks with arrows around: what leaves the first and enters the second is in the same order."""
     pairs = [
         ("x", "a0"),
@@ -274,7 +275,7 @@ def test_boxes_are_laid_out_again_when_it_is_known_where_their_arrows_go():
     assert crossings(plan, edges) == 0
     ways = [points(plan.routes[edge]) for edge, *_ in edges]
     for box, (width, height) in titles.items():  # and none runs through a title
-        x, y = plan.frames[box][0] + layout.MARGIN, plan.frames[box][1]
+        x, y = plan.frames[box][0] + MARGIN, plan.frames[box][1]
         assert not any(
             ((x < way[:, 0]) & (way[:, 0] < x + width) & (y < way[:, 1]) & (way[:, 1] < y + height)).any()
             for way in ways

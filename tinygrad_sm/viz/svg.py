@@ -16,8 +16,9 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from .cards import INK
-from .layout import Plan, Point, arrange
+from .layout import Plan, arrange
 from .picture import Arrow, Box, Card, Picture
+from .rows import Point
 
 SANS, MONO = "Arial, Helvetica, sans-serif", "Courier, monospace"
 PAD = 15.84  # around all, in points
