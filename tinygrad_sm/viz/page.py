@@ -22,8 +22,7 @@ def page(data: dict[str, Any]) -> str:
         "alt": html.escape(data["alt"]),
         "data": _inert(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         "css": _file("page.css"),
-        "layout": _file("layout.js"),
-        "script": _file("page.js"),
+        **{name: _script(f"{name}.js") for name in ("layout", "page", "panel", "controls")},
     }
     return re.sub(
         r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html")
@@ -31,8 +30,13 @@ def page(data: dict[str, Any]) -> str:
 
 
 def _inert(text: str) -> str:
-    """Write JSON so that no name in it can end the element it stands in."""
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    """Write JSON, which is ASCII, so that no name in it can end the element it stands in, or open a comment there."""
+    return text.replace("<", "\\u003c")
+
+
+def _script(name: str) -> str:
+    """Return a script without its indentation and its lines of comment, a tenth of it."""
+    return re.sub(r"^[ \t]*(?://.*\n)?", "", _file(name), flags=re.MULTILINE)
 
 
 def _file(name: str) -> str:
