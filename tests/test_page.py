@@ -293,9 +293,9 @@ def test_modules_fold_and_open(show):
     assert page.run("document.activeElement.dataset.toggle") == repeat  # the keyboard stays where it was
     page.keys("Enter")
     assert set(page.run("Object.keys(cards)")) == before
-    page.page.select_option("#depth", "0")
+    page.page.select_option("#depth", "1")
     assert len(page.run("Object.keys(cards)")) == 2
-    page.page.select_option("#depth", str(page.run("deepest")))
+    page.page.select_option("#depth", "all")
     assert len(page.run("Object.keys(cards)")) == len(page.run("Object.keys(N)"))
     page.page.select_option("#depth", "start")
     assert set(page.run("Object.keys(cards)")) == before
@@ -319,7 +319,7 @@ def test_what_is_folded_stays_where_it_was_on_the_screen(show):
     page.run(f"select('{node}', true)")
     spot = f"(r => [r.x, r.y])(cards['{node}'].getBoundingClientRect())"
     before = page.run(spot)
-    page.page.select_option("#depth", "2")
+    page.page.select_option("#depth", "3")
     assert page.run(spot) == pytest.approx(before, abs=0.5)
 
 
@@ -691,3 +691,150 @@ def test_a_large_graph_is_drawn_in_the_page_too(show):
     page.run("fit()")
     assert page.run("stage.classList.contains('far')")
     page.keys("Home", "ArrowRight", "End")
+
+
+# -- what a first reader found ------------------------------------------------------------------
+
+
+def all_links(page: Page) -> dict[str, Any]:
+    return page.run("Object.fromEntries(Object.values(lines).map(line => [line.link.id, line.link.size]))")
+
+
+def uneven(a: sm.Tensor, b: sm.Tensor) -> tuple[sm.Tensor, sm.Tensor]:
+    """Return two results of one module, of different sizes."""
+    with scope("m: M"):
+        return a.exp(), b.exp()
+
+
+@pytest.mark.parametrize("case", ["twice", "one to many", "two sizes", "folded", "compare"])
+def test_numbers_on_arrows_are_those_of_the_picture(show, case):
+    x, y = leaf(np.linspace(0, 2, 50), "x"), leaf([2.0], "y")
+    if case == "twice":
+        p, _ = uneven(x, y)
+        drawing = sm.draw((p * p).sum(), depth=1)
+    elif case == "one to many":
+        with scope("m: M"):
+            p = x + x + x + x
+        drawing = sm.draw(p.sum(), depth=1)
+    elif case == "two sizes":
+        p, q = uneven(x, y)
+        drawing = sm.draw((p * q).sum(), depth=1)
+    elif case == "folded":
+        drawing = sm.draw(deep(12), depth=2)
+    else:
+        drawing = sm.compare(logits(), logits() * 2)
+    page = show(drawing)
+    letters = ["a_", "b_"] if case == "compare" else [""]
+    expected = {
+        letter + link.id.replace("_n", f"_{letter}n").replace("_b", f"_{letter}b") if letter else link.id: link.size
+        for letter, part in zip(letters, drawing.parts, strict=True)
+        for link in part.view.links
+    }
+    found = all_links(page)
+    sizes = sorted(size for size in expected.values() if size is not None)
+    assert sorted(size for size in found.values() if size is not None) == pytest.approx(sizes, rel=1e-4)
+    if case != "compare":
+        assert set(found) == set(expected)
+    widths = page.run("[...scene.querySelectorAll('.edge path')].map(path => getComputedStyle(path).stroke)")
+    assert "none" not in widths
+
+
+def test_the_boxes_of_two_graphs_stay_open(show):
+    page = show(sm.compare(logits(), logits() * 2, names=("once", "twice")))
+    assert page.run("document.querySelector('[data-toggle=a]')") is None
+    page.run("select('a')")
+    assert "graph" in page.panel()
+    page.run("zoomTo('b')")
+    page.keys("Escape")
+    assert "thick blue border: in this graph only" in page.panel()
+    assert "in twice" in page.panel()
+
+
+def test_colours_and_what_is_shown_reach_the_page(show):
+    page = show(sm.draw(logits(), color_by=lambda node: "#FFDDAA", show="shape"))
+    assert set(page.run("[...scene.querySelectorAll('.card')].map(c => c.getAttribute('fill'))")) == {"#FFDDAA"}
+    assert page.run("scene.querySelectorAll('image').length") == 0
+    page = show(sm.draw(logits(), color_by="grad"))
+    assert "card colour: gradient RMS" in page.panel()
+
+
+def test_a_tensor_named_grad_keeps_its_name(show):
+    page = show(sm.draw((leaf([1.0, 2.0], "grad") * 2).sum()))
+    page.keys("Home")
+    hidden = page.run("[...document.querySelectorAll('#n0 .g')].map(part => part.textContent)")
+    seen = page.run("[...document.querySelectorAll('#n0 > :not(.g)')].map(part => part.textContent)")
+    assert "grad" in hidden
+    assert "(2,)" in seen
+
+
+def test_partial_sums_know_seeds_infinities_and_hooks(show):
+    total = (leaf([1.0], "x") * 2.0).sum()
+    total.name = "total"
+    page = show(sm.draw((total, total * 2)))
+    node = page.run("Object.keys(N).find(id => N[id].name === 'total')")
+    page.run(f"select('{node}')")
+    page.keys("Home")
+    assert "1 of 2 contributions so far" in page.panel()
+    assert "what backward starts with here: 1" in page.panel()
+    x = leaf([0.0, 1.0], "x")
+    with np.errstate(all="ignore"):
+        y = (x * 2.0 + x**0.5 + x**0.25).sum()
+    page = show(sm.draw(y))
+    page.click("#n0")
+    for _ in page.run("order"):
+        page.keys("ArrowRight")
+        if "2 of 3 contributions" in page.panel():
+            assert "∞" in page.panel()
+            assert "NaN" not in page.panel()
+    hooked = leaf([1.0], "h")
+    hooked.register_hook(lambda g: g * 10)
+    page = show(sm.draw((hooked * 3.0).sum()))
+    page.click("#n0")
+    assert "a hook was here" in page.panel()
+
+
+def test_the_focus_is_not_lost(show):
+    page = show(sm.draw(deep(12), depth=2))
+    page.page.locator("#n0").focus()
+    page.keys("t")
+    assert page.run("document.activeElement.id") == "n0"
+    (repeat,) = [id for id, box in page.run("B").items() if box["times"] == 12]
+    page.run(f"select('{repeat}')")
+    page.page.locator("#panel [data-toggle]").focus()
+    page.keys("Enter")
+    assert page.run("document.activeElement.closest('#panel') && document.activeElement.dataset.toggle") == repeat
+    assert page.run(f"isOpen['{repeat}']")
+    page.page.locator("#panel [data-go]").first.focus()
+    page.keys("Home", "ArrowRight")
+    assert page.run("document.activeElement !== document.body")
+
+
+def test_what_the_keyboard_reaches_is_moved_into_sight(show):
+    page = show(sm.draw(deep(12), max_nodes=1000), SIZES[1])
+    page.page.locator("#in").focus()
+    for _ in range(12):
+        page.keys("Shift+Tab")
+    page.page.wait_for_timeout(400)
+    focused = page.run("scene.contains(document.activeElement)")
+    r = page.run("(r => [r.x + r.width / 2, r.y + r.height / 2])(document.activeElement.getBoundingClientRect())")
+    s = page.run("(r => [r.x, r.y, r.right, r.bottom])(stage.getBoundingClientRect())")
+    assert not focused or (s[0] <= r[0] <= s[2] and s[1] <= r[1] <= s[3])
+
+
+def test_one_card_at_most_is_selected_whatever_is_folded(show):
+    page = show(sm.draw(deep(3)))
+    box = page.run("N.n6.box")
+    page.run(f"select('n6'); setOpen({{'{box}': false}}); select('n0'); setOpen({{'{box}': true}})")
+    assert page.run("[...document.querySelectorAll('.sel')].map(card => card.id)") == ["n0"]
+
+
+def test_a_large_graph_is_opened_only_if_asked_twice(show):
+    y = leaf([1.0], "x")
+    with scope("m: M"):
+        for _ in range(800):
+            y = y * 0.5 - 1.0
+    page = show(sm.draw(y.sum(), max_nodes=100))
+    before = page.run("Object.keys(cards).length")
+    page.page.select_option("#depth", "all")
+    assert "once more" in page.said()
+    assert page.run("Object.keys(cards).length") == before

@@ -39,7 +39,7 @@ for (const type of ["pointerup", "pointercancel"]) {
 }
 stage.addEventListener("dblclick", event => {
   const box = event.target.closest(".module, .cluster");
-  if (box && !event.target.closest(".toggle, [data-zoom]")) toggle(box.id);
+  if (box && !B[box.id].fixed && !event.target.closest(".toggle, [data-zoom]")) toggle(box.id);
 });
 stage.addEventListener("wheel", event => {
   event.preventDefault();
@@ -53,6 +53,11 @@ function press(target) {
   else if (button.dataset.zoom) { zoomTo(button.dataset.zoom); select(button.dataset.zoom); }
   else select(button.id);
 }
+
+scene.addEventListener("focusin", event => { // what the keyboard reaches is moved into sight
+  const {id, dataset} = event.target.closest(".node") || event.target, reached = dataset.zoom || dataset.toggle || id;
+  if ((reached in N || reached in B) && event.target.matches(":focus-visible") && !pointers.size) reveal(reached);
+});
 
 // -- buttons and keys ----------------------------------------------------------------------------
 
@@ -93,18 +98,25 @@ let wasDark = false; // paper is white
 addEventListener("beforeprint", () => { wasDark = dark(); theme(false); stage.classList.remove("far"); });
 addEventListener("afterprint", () => { theme(wasDark); put(); });
 
-$("#depth").append(make("option", {value: "start"}, "as drawn"), ...Array.from({length: deepest + 1}, (_, i) =>
-  make("option", {value: i}, i === deepest ? "all open" : i === 0 ? "all folded" : String(i))));
+$("#depth").append(make("option", {value: "start"}, "as drawn"), ...Array.from({length: deepest}, (_, i) =>
+  make("option", {}, String(i + 1))), make("option", {value: "all"}, "all open")); // as depth= counts: 1 is all folded
 $(".depth").hidden = !deepest;
+let isWarnedOfMany = false;
 $("#depth").addEventListener("change", event => {
-  const asked = event.target.value, changes = {};
-  for (const id in B) changes[id] = asked === "start" ? B[id].open : +asked === deepest || depthOf(id) <= +asked && B[id].is_module !== false;
+  const asked = event.target.value, changes = {}, many = Object.keys(N).length;
+  if (asked === "all" && many > 1500 && !isWarnedOfMany) {
+    isWarnedOfMany = true;
+    event.target.value = "start";
+    return say(`${counted(many, "card")} take long to draw: choose "all open" once more to have them`);
+  }
+  const opens = id => asked === "all" || (B[id].is_module !== false && depthOf(id) < +asked);
+  for (const id in B) if (!B[id].fixed) changes[id] = asked === "start" ? B[id].open : opens(id);
   setOpen(changes, selected);
   if (selected) reveal(selected); else start();
   show(selected || now());
 });
 
-const parameters = Object.values(N).filter(node => node.role === "parameter").length;
+const parameters = Object.values(N).filter(node => node.role === "parameter").reduce((sum, node) => sum + node.size, 0);
 $("#sum").textContent = `${counted(Object.keys(N).length, "node")}, ${counted(parameters, "parameter")}`;
 layOut();
 go(end);

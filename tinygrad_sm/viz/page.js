@@ -58,13 +58,10 @@ const oneLine = text => String(text).replace(/[\u0000-\u001f\u007f-\u009f\u200b-
 const called = (id, n = 60) => short(oneLine(id in N ? N[id].name || N[id].label : B[id].label) || id, n);
 const boxTitle = id => called(id, 44) + (B[id].times > 1 ? ` ×${B[id].times}` : "");
 const counted = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
-const rootMean = sizes => {
-  if (!sizes.length) return null;
-  const odd = sizes.find(size => !isNumber(size));
-  return odd !== undefined ? odd : Math.sqrt(sizes.reduce((sum, size) => sum + size * size, 0) / sizes.length);
-};
-let largest = 0;
-for (const {rms} of D.edges) if (isNumber(rms) && rms <= EXPLODING) largest = Math.max(largest, rms);
+function rootMean(sizes, counts) { // of the RMS of several arrays, and the number of their elements
+  const odd = sizes.find(size => !isNumber(size)), all = counts.reduce((a, b) => a + b, 0);
+  return odd !== undefined ? odd : Math.sqrt(sizes.reduce((sum, size, i) => sum + counts[i] * size * size, 0) / all);
+}
 
 // -- cards ---------------------------------------------------------------------------------------
 
@@ -95,7 +92,7 @@ function drawStrips(group, arrays) {
   let label = "";
   for (const part of [...group.children]) {
     const text = part.tagName === "text" ? part.textContent.trim() : "";
-    if (text in arrays) label = text;
+    if (text in arrays && part.getAttribute("font-size") === "8") label = text; // a name is larger
     if (part.tagName !== "rect" || part.getAttribute("fill") !== "#CBD5E1") continue;
     const [x, y, width, height] = ["x", "y", "width", "height"].map(name => +part.getAttribute(name)), {cells} = arrays[label];
     const inner = {x: x + 0.5, y: y + 0.5, width: width - 1, height: height - 1};
@@ -129,7 +126,7 @@ function stripColor(x) { // from -1, blue, to 1, orange; as blue, green, red
 
 function hideable(group) { // what shows the gradient is marked, so that a step that has not reached it can hide it
   const parts = [...group.children];
-  const start = parts.findIndex(part => part.tagName === "text" && part.textContent.trim() === "grad");
+  const start = parts.findIndex(part => part.tagName === "text" && part.getAttribute("font-size") === "8" && part.textContent.trim() === "grad");
   for (let i = start; start >= 0 && i < parts.length && !parts[i].hasAttribute("rx"); i++) parts[i].classList.add("g");
 }
 
@@ -160,15 +157,16 @@ function merged() { // one arrow for all edges between the same two cards, if on
     groups.get(key).edges.push(edge);
   }
   for (const link of groups.values()) {
-    const sources = [...new Set(link.edges.map(edge => edge.source))];
-    const sizes = sources.map(source => link.target in B ? D.flows[`${source}>${link.target}`] : rootMean(
-      link.edges.filter(edge => edge.source === source && edge.rms !== null).map(edge => edge.rms)));
-    link.size = rootMean(sizes.filter(size => size !== null && size !== undefined));
+    const flow = id => D.flows[`${id}>${link.target}`]; // all that comes back to a node from the target
+    const sources = [...new Set(link.edges.map(edge => edge.source))].filter(id => flow(id) !== undefined);
+    link.size = link.id === link.edges[0].id ? link.edges[0].rms
+      : sources.length ? rootMean(sources.map(flow), sources.map(id => N[id].size)) : null;
     link.number = D.has_gradients && link.size !== null ? format(link.size, 2) : "";
   }
   return [...groups.values()];
 }
 
+let largest = 0; // of the arrows shown
 function look(size) { // class, width, share of the strong colour, and dashes of an arrow with this much gradient
   if (!D.has_gradients) return ["", 1, 0];
   if (size === null) return ["none", 1, 0, "5 3"];
@@ -176,7 +174,7 @@ function look(size) { // class, width, share of the strong colour, and dashes of
   if (size > EXPLODING) return ["alarm", 5, 0];
   if (size === 0) return ["none", 0.8, 0];
   if (size < VANISHING) return ["none", 1, 0, "1.5 3"];
-  const strength = Math.pow(size / largest, 0.7);
+  const strength = Math.min(1, Math.pow(size / largest, 0.7));
   return ["", 1 + 2.8 * strength, strength];
 }
 
@@ -208,7 +206,7 @@ function drawFrame(id) {
     make("svg:rect", {x: x0, y: y0, width: x1 - x0, height: y1 - y0, rx: 11}),
     make("svg:text", {x: x0 + 22, y: y0 + 14, "data-zoom": id, tabindex: 0, role: "button",
                       "aria-label": `Zoom to ${called(id)}`}, boxTitle(id)),
-    drawToggle(id));
+    B[id].fixed ? "" : drawToggle(id));
 }
 
 // -- the scene -----------------------------------------------------------------------------------
@@ -233,14 +231,17 @@ function layOut() {
     boxes[id] = around(id)[0] || null;
     titles[id] = [boxTitle(id).length * 6 + 34, 15];
   }
+  largest = Math.max(0, ...links.map(link => link.size).filter(size => isNumber(size) && size <= EXPLODING));
   for (const link of links) labels[link.id] = link.number ? [link.number.length * 5.2 + 4, 11] : [0, 0];
   plan = arrange(sizes, links.map(link => [link.id, link.source, link.target]), boxes, home, titles, direction, labels);
-  const into = document.createDocumentFragment();
+  const into = document.createDocumentFragment(), focused = scene.contains(document.activeElement) ? document.activeElement : null;
+  for (const id in drawn) drawn[id].classList.remove("sel", "hint");
   cards = {}; lines = {}; frames = {};
   for (const id in boxes) into.append(frames[id] = drawFrame(id));
   for (const link of links) {
     const element = drawLine(link);
-    for (const edge of link.edges) lines[edge.id] = {element, link};
+    const line = {element, link};
+    for (const edge of link.edges) lines[edge.id] = line;
     into.append(element);
   }
   for (const id of shown) {
@@ -255,6 +256,8 @@ function layOut() {
   scene.setAttribute("viewBox", `0 0 ${plan.width} ${plan.height}`);
   paintAll();
   if (selected) mark(selected, "sel", true);
+  const again = focused && (focused.dataset.zoom ? scene.querySelector(`[data-zoom="${focused.dataset.zoom}"]`) : focused);
+  if (again && again.isConnected) again.focus({preventScroll: true}); // the keyboard stays where it was
 }
 
 function where(id) { // the middle of a card, or of the upper side of a box; or of what stands for it
@@ -271,10 +274,11 @@ function setOpen(changes, anchor, place = where) { // what `anchor` names stays 
   put();
 }
 
-function toggle(id) {
+function toggle(id, isFromPanel = false) {
+  if (isFromPanel) openAround(id);
   setOpen({[id]: !isOpen[id]}, id, id => togglePlace(id) || where(id));
   const button = scene.querySelector(`[data-toggle="${id}"]`);
-  if (button) button.focus({preventScroll: true});
+  if (button && !isFromPanel) button.focus({preventScroll: true});
   show(selected || now());
   say(`${called(id)} is ${isOpen[id] ? "open" : "folded"}`);
 }
@@ -287,7 +291,7 @@ function openAround(id) {
 function turn() { // a tall graph in a wide window reads better from left to right
   direction = {TB: "LR", LR: "TB", BT: "RL", RL: "BT"}[direction];
   layOut();
-  start(selected);
+  start(selected || now());
 }
 
 // -- looking around ------------------------------------------------------------------------------
@@ -350,7 +354,7 @@ const fit = () => fly(whole());
 
 function zoomTo(id) {
   openAround(id);
-  const frame = plan.frames[id], [x, y] = where(id), {width, height} = (N[id] || B[id]).card;
+  const frame = plan.frames[id], [x, y] = where(id), {width, height} = frame ? {} : (N[id] || B[id]).card;
   fly(framing(frame || [x - width, y - height, x + width, y + height], frame ? 2.5 : 1.6));
 }
 
@@ -368,7 +372,7 @@ function start(id) { // all of it, if that can be read; else the end of the grap
 
 function reveal(id) { // move the picture so far that a card can be seen
   const [x0, y0] = where(id), {x, y, k} = goal || view, w = stage.clientWidth, h = stage.clientHeight;
-  const {card} = N[shownFor(id)] || B[shownFor(id)], to = {x, y, k};
+  const {card = {width: 200, height: 60}} = N[shownFor(id)] || B[shownFor(id)], to = {x, y, k};
   const hidden = (at, half, size) => at - half < 8 || at + half > size - 8;
   if (hidden(x + x0 * k, Math.min(card.width * k / 2, w / 3), w)) to.x = w / 2 - x0 * k;
   if (hidden(y + y0 * k, Math.min(card.height * k / 2, h / 3), h)) to.y = h / 2 - y0 * k;
@@ -384,7 +388,7 @@ const now = () => order[step - 1] || null;
 const isDone = id => position[id] < step;
 const due = id => uses[id].filter(edge => edge.share); // what comes back to a node
 const come = id => due(id).filter(edge => isDone(edge.target)); // so far
-const reached = id => !(id in position) || isDone(id) || !due(id).length || come(id).length > 0;
+const reached = id => !(id in position) || isDone(id) || N[id].seed || !due(id).length || come(id).length > 0;
 
 function paint(shown) {
   const nodes = shown in N ? [shown] : inside[shown], timed = nodes.filter(id => id in position);

@@ -17,8 +17,10 @@ function select(id, isRevealed = false) {
 }
 
 function show(id) {
-  const parts = !id ? showStart() : id in N ? showNode(id) : showBox(id);
+  const parts = !id ? showStart() : id in N ? showNode(id) : showBox(id), focused = document.activeElement;
+  const key = focused.closest("#panel button") && Object.entries(focused.dataset).map(([name, value]) => `[data-${name}="${value}"]`)[0];
   $("#panel").replaceChildren(...parts.filter(Boolean));
+  if (key) ($("#panel").querySelector(key) || $("#panel")).focus({preventScroll: true});
   hint(null);
 }
 
@@ -58,10 +60,10 @@ function plus(a, b) { // of cells, which may be "NaN", "inf" or "-inf"
 }
 
 function gradientNow(id) { // what has come back so far, or null; how many contributions that are; how many are due
-  const {grad} = N[id], some = come(id), n = due(id).length;
+  const {grad, seed} = N[id], some = [...seed ? [seed] : [], ...come(id).map(edge => edge.share)], n = due(id).length + (seed ? 1 : 0);
   if (!grad || !reached(id)) return [null, some.length, n];
   if (isDone(id) || some.length === n) return [grad, n, n];
-  const cells = some.map(edge => edge.share.cells).reduce((a, b) => a.map((row, i) => row.map((x, j) => plus(x, b[i][j]))));
+  const cells = some.map(share => share.cells).reduce((a, b) => a.map((row, i) => row.map((x, j) => plus(x, b[i][j]))));
   return [{cells, means: grad.means}, some.length, n];
 }
 
@@ -72,7 +74,8 @@ function showGradient(id) {
   if (!node.grad) return [stat("no gradient reached it")];
   if (!gradient) return [stat("not reached yet at this step")];
   const missing = n < all ? warning(`${n} of ${all} contributions so far`) : null;
-  return [gradient.cells.length ? grid(gradient) : stat("empty"), missing || statistics(node.grad)];
+  const hooked = node.hooked && !missing ? warning("a hook was here: it may have replaced the sum of the contributions") : null;
+  return [gradient.cells.length ? grid(gradient) : stat("empty"), missing || statistics(node.grad), hooked];
 }
 
 function showNode(id) {
@@ -87,8 +90,9 @@ function showNode(id) {
   if (node.gradient) parts.push(heading("Backward rule"), make("pre", {}, node.gradient), stat("g is the gradient that comes in"));
   parts.push(heading("Value"), node.value.cells.length ? grid(node.value) : stat("empty"), statistics(node.value));
   parts.push(heading(`Gradient ∂L/∂${called(id)}`), ...showGradient(id));
+  if (node.seed) parts.push(heading("Contributions"), stat(`what backward starts with here: ${node.seed.cells.flat().map(x => format(x)).join(" ")}`));
   if (due(id).length) {
-    parts.push(heading("Contributions"), links(due(id).map(edge => link(edge.target,
+    parts.push(node.seed ? null : heading("Contributions"), links(due(id).map(edge => link(edge.target,
       `RMS ${format(edge.rms)}${isDone(edge.target) ? "" : " (to come)"}`))));
   }
   if (inputs[id].length) parts.push(heading("Inputs"), links(inputs[id].map(edge => link(edge.source))));
@@ -103,10 +107,10 @@ function showBox(id) {
   const children = [...Object.keys(B).filter(child => B[child].parent === id), ...Object.keys(N).filter(node => N[node].box === id)];
   const warned = inside[id].filter(isWarned);
   return [
-    make("h2", {}, make("span", {class: "pill module"}, box.is_module === false ? "repeat" : "module"), boxTitle(id)),
+    make("h2", {}, make("span", {class: "pill module"}, box.fixed ? "graph" : box.is_module === false ? "repeat" : "module"), boxTitle(id)),
     stat(`${counted(box.nodes, "node")} · ${counted(box.parameters, "parameter")}`),
     around(id).length ? pathOf(id) : null,
-    links([make("button", {"data-toggle": id}, isOpen[id] ? "Fold" : "Open"), make("button", {"data-zoomto": id}, "Zoom to it")]),
+    links([box.fixed ? "" : make("button", {"data-toggle": id}, isOpen[id] ? "Fold" : "Open"), make("button", {"data-zoomto": id}, "Zoom to it")]),
     warned.length ? heading("Look here") : null, ...warned.slice(0, 40).map(warnedLink),
     heading(`Gradient of its ${box.grad_of || "parameters"}`),
     stat(box.grad ? `RMS ${format(box.grad.rms)} · max ${format(box.grad.max)} · zeros ${percent(box.grad.zeros)}` : "none"),
@@ -116,7 +120,10 @@ function showBox(id) {
 }
 
 const isWarned = id => N[id].state && N[id].state.kind !== "later" && N[id].state.text;
-const warnedLink = id => make("div", {class: "links"}, link(id), make("span", {class: "warn"}, N[id].state.text));
+const isChange = id => ["differs", "alone"].includes(N[id].state.kind); // from the other of two graphs
+const graphOf = id => around(id).filter(box => B[box].fixed).map(box => `in ${called(box)}`)[0] || null;
+const warnedLink = id => make("div", {class: "links"}, link(id, graphOf(id)),
+  make("span", {class: isChange(id) ? "change" : "warn"}, N[id].state.text));
 const branch = (parent, depth) => Object.keys(B).filter(id => B[id].parent === parent).flatMap(id =>
   [links([link(id)], depth), ...isOpen[id] ? branch(id, depth + 1) : []]);
 
@@ -133,6 +140,7 @@ function showStart() {
     make("p", {}, "Click a card for its numbers. ", key("←"), key("→"), " walk through the backward pass in the order in which the " +
       "engine does it; ", key("Space"), " plays it. ", key("/"), " searches, ", key("f"), " fits, ", key("t"), " turns, ", key("+"),
       key("-"), " zoom, ", key("Esc"), " clears."),
+    ...D.notes.map(stat),
     warned.length ? heading("Look here") : null, ...warned.slice(0, 40).map(warnedLink),
     boxes.length ? heading("Modules") : null, ...boxes,
     order.length && order.length <= 60 ? heading("Backward order") : null,
@@ -144,7 +152,7 @@ $("#panel").addEventListener("click", event => {
   const button = event.target.closest("button");
   if (!button) return;
   if (button.dataset.go) select(button.dataset.go, true);
-  else if (button.dataset.toggle) toggle(button.dataset.toggle);
+  else if (button.dataset.toggle) toggle(button.dataset.toggle, true);
   else if (button.dataset.zoomto) zoomTo(button.dataset.zoomto);
 });
 
@@ -169,7 +177,8 @@ let results = [], chosen = 0;
 
 function search() {
   const wanted = $("#find").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const rank = id => id in B ? 1 : N[id].name && wanted.some(word => N[id].name.toLowerCase().includes(word)) ? 0 : 2;
+  const last = id => (id in B ? B[id].label.split(": ")[0] : N[id].name || "").toLowerCase().split(".").pop();
+  const rank = id => wanted.includes(last(id)) ? -1 : id in B ? 1 : N[id].name && wanted.some(word => N[id].name.toLowerCase().includes(word)) ? 0 : 2;
   results = wanted.length ? words.filter(([, text]) => wanted.every(word => text.includes(word))).map(([id]) => id)
     .sort((a, b) => rank(a) - rank(b)).slice(0, 30) : [];
   const about = id => id in B ? [`module, ${counted(B[id].nodes, "node")}`]
