@@ -103,7 +103,11 @@ class Seeing(nn.Module):
     """A block with the library's attention, causal or not."""
 
     def __init__(self, causal: bool) -> None:
-        self.tokens, self.block, self.head = nn.Embedding(17, 16), nn.TransformerBlock(16, 2, causal=causal), nn.Linear(16, 17)
+        self.tokens, self.block, self.head = (
+            nn.Embedding(17, 16),
+            nn.TransformerBlock(16, 2, causal=causal),
+            nn.Linear(16, 17),
+        )
 
     def forward(self, x: Any) -> Any:
         return self.head(self.block(self.tokens(x)))  # planted
@@ -111,13 +115,13 @@ class Seeing(nn.Module):
 
 def future_in_a_block() -> dict[str, Any]:
     tokens, lm = text(), Seeing(causal=False)
-    z = lm(tokens[:, :-1])  # planted
+    z = lm(tokens[:, :-1])
     return {"loss": F.cross_entropy(z.reshape(-1, 17), tokens[:, 1:].reshape(-1))}
 
 
 def future_with_scores_cut() -> dict[str, Any]:
     tokens, lm = text(), Seeing(causal=False)
-    z = lm(tokens)  # planted
+    z = lm(tokens)
     return {"loss": F.cross_entropy(z[:, :-1], tokens[:, 1:])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def points(n: int, d: int, dtype: Any, seed: int = 0) -> tuple[Any, Any]:
 def net(dtype: Any, *sizes: int, activation: Any = nn.ReLU) -> Any:
     """Return linear layers of these sizes, with an activation between each two."""
     layers: list[Any] = []
-    for n, m in zip(sizes, sizes[1:], strict=False):
+    for n, m in pairwise(sizes):
         layers += [nn.Linear(n, m), activation()]
     return cast(nn.Sequential(*layers[:-1]), dtype)
 

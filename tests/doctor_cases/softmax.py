@@ -109,7 +109,7 @@ def saturated() -> dict[str, Any]:
 
 
 def saturated_and_right() -> dict[str, Any]:
-    x, y = batch()
+    _, y = batch()
     p = F.softmax(normal(64, 4) * 0.1 + 200 * np.eye(4, dtype=np.float32)[y])
     return {"loss": ((p - np.eye(4, dtype=np.float32)[y]) ** 2).mean()}
 

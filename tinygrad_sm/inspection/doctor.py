@@ -31,8 +31,8 @@ SHOWN = 5  # places that are printed for one rule
 class Report(Sequence[Finding]):
     """What `doctor` found: a sequence of findings, the worst first, which prints as text, and in a notebook as HTML.
 
-    It is true if anything was found. `checked` are the ids of the rules that ran, `unchecked` those that could not, with
-    what they lack, and `silenced` those that were told to be silent.
+    It is true if anything was found. `checked` are the ids of the rules that ran, `unchecked` those that could not,
+    with what they lack, and `silenced` those that were told to be silent.
     """
 
     def __init__(
@@ -133,8 +133,9 @@ def _html(group: Sequence[Finding]) -> str:
     more = "".join(f"<br>also {safe(place(other))}: {safe(other.evidence)}" for other in others[: SHOWN - 1])
     more += f"<br>and in {len(others) - SHOWN + 1} other places" * (len(others) >= SHOWN)
     return (
-        f'<div style="border-left:4px solid {color};padding-left:8px;margin:8px 0"><b>{first.severity} {first.rule}</b> '
-        f"{safe(place(first))}<br>{safe(first.message)}<br>measured: {safe(first.evidence)}"
+        f'<div style="border-left:4px solid {color};padding-left:8px;margin:8px 0">'
+        f"<b>{first.severity} {first.rule}</b> {safe(place(first))}<br>{safe(first.message)}"
+        f"<br>measured: {safe(first.evidence)}"
         f"<pre>{safe(first.fix)}</pre>{more}</div>"
     )
 
@@ -247,7 +248,8 @@ def read(loss: Any, model: Any = None, optimizer: Any = None, inputs: Any = None
     graph = loss if isinstance(loss, Graph) else Graph(loss)
     if len(graph.roots) != 1 or graph.roots[0].value.size != 1:
         raise ValueError(
-            f"doctor: the loss must be one number, not of shape {graph.roots[0].shape}; take its mean: doctor(loss.mean())"
+            f"doctor: the loss must be one number, not of shape {graph.roots[0].shape}; take its mean: "
+            "doctor(loss.mean())"
         )
     named = () if model is None else model.named_parameters()
     parameters = tuple(Parameter(name, p.shape, p.requires_grad, graph.node_of(p)) for name, p in named)

@@ -53,7 +53,7 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
 
 
 def _sharpness(found: Attention) -> tuple[float, float, float] | None:
-    """Return the median spread of a row of scores, the share of sharp rows, and the entropy; of rows of two keys or more."""
+    """Return the spread of a row of scores, the share of sharp rows, and the entropy; of rows with two keys or more."""
     counts = found.allowed.sum(axis=-1)
     rows = counts > 1
     if not rows.any():
@@ -173,8 +173,8 @@ def fully_masked_row(context: Context) -> Iterator[Finding]:
         bad = node.grad is not None and not np.isfinite(node.value).all()
         yield finding(
             "fully-masked-row", node, "error" if bad else "warning",
-            f"The mask hides every key of {int(rows.sum())} of {rows.size} queries, and the loss uses what they return. "
-            f"Such a row {kind}.",
+            f"The mask hides every key of {int(rows.sum())} of {rows.size} queries, and the loss uses what they "
+            f"return. Such a row {kind}.",
             "mask = mask | ~mask.any(axis=-1, keepdims=True)  # lets such queries see all; and leave them out of the "
             "loss, with ignore_index",
             {"rows without keys": int(rows.sum()), "rows": rows.size},

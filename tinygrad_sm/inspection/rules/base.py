@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -138,4 +139,4 @@ def rows_of(array: Array, axis: int = -1) -> Array:
     (8, 3)
     """
     array = np.moveaxis(np.asarray(array), axis, -1)
-    return array.reshape(-1, array.shape[-1]).astype(np.float64)
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1]).astype(np.float64)

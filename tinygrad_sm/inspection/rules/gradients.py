@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from ...mode import no_grad
 from ...tensor import Array, Tensor
 from ...viz.states import dead_units
 from .base import Context, Finding, Parameter, UncheckedError, finding, rule
-from .reading import argument, arguments, behind, is_parameter, loss_calls, number
+from .reading import arguments, behind, is_parameter, loss_calls, number
 
 LAYERS = 4  # a trend by depth needs as many
 VANISHED, EXPLODED = 1e-4, 1e4  # gradient of the first layers over that of the last ones
@@ -34,17 +34,19 @@ def dead_relu(context: Context) -> Iterator[Finding]:
         before = next((a for a in arguments(context.graph, node) if a.shape == node.shape), None) if zero else None
         if before is None or not node.known or len(node.shape) < 2 or not np.isfinite(before.value).all():
             continue
-        z = before.value.reshape(-1, node.shape[-1]).astype(np.float64)
         dead = dead_units(node.value)
+        if not dead.any():
+            continue
+        z = before.value.reshape(-1, node.shape[-1]).astype(np.float64)
         dead &= z.mean(axis=0) + 3 * z.std(axis=0) < 0
-        if not dead.size or dead.mean() <= 0.5:
+        if dead.mean() <= 0.5:
             continue
         yield finding(
             "dead-relu", node, "error" if dead.all() else "warning",
             f"{int(dead.sum())} of {dead.size} units of this ReLU are 0 for all {len(z)} rows, and far from being "
             "otherwise. Their gradient is 0, so the weights that feed them never change again.",
-            "layer.bias.data[:] = 0  # begin anew with a smaller learning rate and weights of std (2 / n_in) ** 0.5; or "
-            "use sm.gelu",
+            "layer.bias.data[:] = 0  # begin anew with a smaller learning rate and weights of std (2 / n_in) ** 0.5; "
+            "or use sm.gelu",
             {"dead units": int(dead.sum()), "units": dead.size, "rows": len(z),
              "median input of a dead unit": float(np.median(z[:, dead]))},
         )  # fmt: skip
@@ -79,7 +81,7 @@ def vanishing_gradient(context: Context) -> Iterator[Finding]:
 def exploding_gradient(context: Context) -> Iterator[Finding]:
     """In a chain of layers, or of steps in time, each may enlarge the gradient, and their product is huge.
 
-    Measured as for vanishing-gradient: the first third of the layers has a gradient 1e4 times that of the last, or more.
+    Measured as for vanishing-gradient: the first third of the layers has 1e4 times the gradient of the last, or more.
     """
     layers = _layers(context.graph)
     ratio = _trend(layers)
@@ -149,19 +151,26 @@ def no_gradient(context: Context) -> Iterator[Finding]:
         groups.setdefault(p.name.rpartition(".")[0], []).append(p)
     everything = len(without) == len(trained)
     for module, group in {"": without}.items() if everything else groups.items():
-        names = [p.name for p in group]
-        listed = ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)
-        cause = f" In the graph stands something of which is known: {'; '.join(cuts)}." if cuts else ""
-        yield finding(
-            "no-gradient", next((p.node for p in group if p.node), None), "error" if everything else "warning",
-            f"{'No parameter of the model gets' if everything else f'{listed}: no'} a gradient: the loss does not come "
-            f"from {'any of them' if len(group) > 1 else 'it'}.{cause} The optimiser leaves them as they were at the "
-            "start.",
-            "use the layer in forward(), and do not cut the way to it with .detach(), .data or sm.no_grad(); if it is "
-            f"meant to be still: {names[0]}.requires_grad = False",
-            {"parameters without gradient": len(group), "of": len(trained), "names": names[:LISTED]},
-            module,
-        )  # fmt: skip
+        node = next((p.node for p in group if p.node), None)
+        yield unreached([p.name for p in group], len(trained), node, module, cuts)
+
+
+def unreached(
+    names: Sequence[str], total: int, node: Node | None = None, module: str = "", cuts: Sequence[str] = ()
+) -> Finding:
+    """Return the finding that these parameters, of so many, get no gradient."""
+    everything = len(names) == total
+    listed = ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)
+    cause = f" In the graph stands something of which is known: {'; '.join(cuts)}." if cuts else ""
+    return finding(
+        "no-gradient", node, "error" if everything else "warning",
+        f"{'No parameter gets a gradient' if everything else f'{listed}: no gradient'}, since the loss does not come "
+        f"from {'them' if len(names) > 1 else 'it'}.{cause} The optimiser leaves them as they were at the start.",
+        f"{names[0]}.requires_grad = False  # if it is meant to be still; else use the layer in forward(), and do not "
+        "cut the way to it with .detach(), .data or sm.no_grad()",
+        {"parameters without gradient": len(names), "of": total, "names": list(names[:LISTED])},
+        module,
+    )  # fmt: skip
 
 
 @rule("detached-loss", "a loss that does not depend on the input")

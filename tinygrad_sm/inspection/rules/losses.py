@@ -199,7 +199,7 @@ def wrong_class_axis(context: Context) -> Iterator[Finding]:
             inner = behind(context.graph, call.scores)
             found = normalized(context.graph, inner)
             head = None if found is None else head
-        if head is None or head.n < 2 or head.outputs.shape[-1] != head.n:
+        if head is None or head.n < 2 or head.outputs.shape[-1] != head.n or not head.outputs.size:
             continue
         outputs = np.sort(head.outputs.reshape(-1, head.n), axis=1)
         repeated = (outputs[:, 1:] == outputs[:, :-1]).any(axis=1)

@@ -33,7 +33,7 @@ class Attention:
 def attentions(graph: Graph) -> Iterator[Attention]:
     """Yield each attention of a graph whose numbers are known."""
     for node in graph:
-        if not node.known:
+        if not node.known or not node.value.size:
             continue
         found = _fused(graph, node) if node.op == "attention" else _composed(graph, node)
         if found is not None and found.scores.size:

@@ -34,7 +34,7 @@ def log_of_softmax(context: Context) -> Iterator[Finding]:
         if found is None or found.kind != "softmax":
             continue
         evidence = {}
-        if given.known:
+        if given.known and given.value.size:
             evidence = {"smallest probability": float(given.value.min()), "zeros": int((given.value == 0).sum())}
         yield finding(
             "log-of-softmax", node, "warning",
@@ -68,15 +68,15 @@ def unstable_softmax(context: Context) -> Iterator[Finding]:
             continue
         seen.add(exp.id)
         logits = argument(context.graph, exp, 0)
-        if logits is None or not logits.known or _shifted(logits.value, axis):
+        if logits is None or not (logits.known and logits.value.size) or _shifted(logits.value, axis):
             continue
         limit = float(np.log(np.finfo(logits.dtype).max))
         largest = float(logits.value.max())
         what = "softmax" if node.op == "div" else "logsumexp"
         yield finding(
             "unstable-softmax", exp, "warning" if largest < limit else "error",
-            f"A {what} is written by hand, without subtracting the maximum: exp(z) overflows {logits.dtype} for z above "
-            f"{limit:.0f}. Then inf / inf is NaN, and after one such step so are all weights.",
+            f"A {what} is written by hand, without subtracting the maximum: exp(z) overflows {logits.dtype} for z "
+            f"above {limit:.0f}. Then inf / inf is NaN, and after one such step so are all weights.",
             f"p = sm.{what}(logits)", {"largest z": largest, "smallest": float(logits.value.min()), "limit": limit},
         )  # fmt: skip
 
@@ -146,7 +146,10 @@ def _origin(graph: Graph, node: Node) -> tuple[str, str]:
         return f"exp overflows {node.dtype} above {limit:.0f}", "p = sm.softmax(z)  # subtracts the maximum first"
     if node.op == "div":
         return "The divisor is 0, or both are", "y = a / (b + 1e-12)"
-    return "Its result is beyond what the dtype holds, or not defined", "with sm.detect_anomaly():  # stops at the line"
+    return (
+        "Its result is beyond what the dtype holds, or not defined",
+        "with sm.detect_anomaly():  # stops at the line\n    loss.backward()",
+    )
 
 
 def _ranges(graph: Graph, node: Node) -> dict[str, float]:
@@ -194,8 +197,8 @@ def softmax_over_batch(context: Context) -> Iterator[Finding]:
             evidence |= {"smallest sum of a row": float(sums.min()), "largest": float(sums.max())}
         yield finding(
             "softmax-over-batch", node, "error",
-            f"{node.op} runs over axis 0, the batch, and not over the {head.n} classes. The examples of a batch compete "
-            "with each other, no row sums to 1, and what is learnt depends on which examples share a batch.",
+            f"{node.op} runs over axis 0, the batch, and not over the {head.n} classes. The examples of a batch "
+            "compete with each other, no row sums to 1, and what is learnt depends on which examples share a batch.",
             f"p = sm.{node.op}(logits, axis=-1)", evidence,
         )  # fmt: skip
 
@@ -215,7 +218,10 @@ def to_loss(context: Context, node: Node) -> bool:
             others = [a for a in (argument(context.graph, user, i) for i in range(len(user.args))) if a is not None]
             if user.id in losses or (user.op in ("sum", "mean") and _is_scalar_end(context, user)):
                 return True
-            simple = user.op in {*PASSED, "sum", "sub", "square", "pow", "abs"} and sum(a.op is not None for a in others) == 1
+            simple = (
+                user.op in {*PASSED, "sum", "sub", "square", "pow", "abs"}
+                and sum(a.op is not None for a in others) == 1
+            )
             if simple and user.id not in seen:
                 seen.add(user.id)
                 stack.append(user)
@@ -252,9 +258,9 @@ def saturated_softmax(context: Context) -> Iterator[Finding]:
         small = 0.0 if logits.grad is None else float(np.abs(logits.grad).max())
         yield finding(
             "saturated-softmax", node, "warning",
-            f"{100 * saturated.mean():.0f} % of the rows of this softmax put more than {CERTAIN} on one entry, although "
-            "the loss would gain by moving it. The slope p·(1 − p) is all but 0 there, so the gradient does not reach "
-            "the logits, and what made them cannot learn.",
+            f"{100 * saturated.mean():.0f} % of the rows of this softmax put more than {CERTAIN} on one entry, "
+            "although the loss would gain by moving it. The slope p·(1 − p) is all but 0 there, so the gradient does "
+            "not reach the logits, and what made them cannot learn.",
             "loss = sm.cross_entropy(logits, target)  # keeps p − y; inside a model scale the logits: p = "
             "sm.softmax(logits, temperature=...)",
             {"stuck rows": float(stuck.mean()), "saturated rows": float(saturated.mean()), "largest |logit|": peak,

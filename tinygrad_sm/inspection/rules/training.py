@@ -95,8 +95,8 @@ def float64_creep(context: Context) -> Iterator[Finding]:
         name = leaves[0].name or f"a {leaves[0].role} of shape {leaves[0].shape}"
         yield finding(
             "float64-creep", node, "warning",
-            f"{name} is float64 and meets a float32 model in {node.op}. All that follows is float64, which takes twice "
-            "the memory and half the speed, and is rounded to float32 on the way back.",
+            f"{name[0].upper()}{name[1:]} is float64 and meets a float32 model in {node.op}. All that follows is "
+            "float64, which takes twice the memory and half the speed, and is rounded to float32 on the way back.",
             "x = x.astype(np.float32)  # before it meets the model", {"float64 results": len(double), "of": len(graph)},
         )  # fmt: skip
 
@@ -133,7 +133,7 @@ def update_ratio(context: Context) -> Iterator[Finding]:
     yield finding(
         "update-ratio", node, "warning",
         f"The next step of {type(optimizer).__name__} has {ratio:.2g} times the size of the weights: {what}",
-        f"optimizer = sm.optim.{type(optimizer).__name__}(model.parameters(), lr={better:.0e})  # about 1e-3 of the "
+        f"optimizer = sm.optim.{type(optimizer).__name__}(model.parameters(), lr={better:.0g})  # about 1e-3 of the "
         "weights",
         evidence,
     )  # fmt: skip
