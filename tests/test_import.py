@@ -37,8 +37,8 @@ def test_nothing_heavy_is_imported() -> None:
     "use",
     [
         "sm.data.digits", "sm.inspection.gradcheck", "sm.naive.softmax", "sm.graph.Graph", "sm.io.load", "sm.viz",
-        "sm.Graph", "sm.detect_anomaly", "sm.draw", "sm.gradcheck", "sm.gradient_flow", "sm.load", "sm.record",
-        "sm.save",
+        "sm.Graph", "sm.detect_anomaly", "sm.doctor", "sm.draw", "sm.gradcheck", "sm.gradient_flow", "sm.load",
+        "sm.record", "sm.save",
     ],
 )  # fmt: skip
 def test_the_rest_is_there_at_the_first_use(use: str) -> None:

@@ -67,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     checks.add_argument("--order", type=int, default=2, metavar="N", help="up to which derivative (default: 2)")
     checks.add_argument("--seed", type=int, default=0, metavar="N", help="of the arguments (default: 0)")
+    doctor = commands.add_parser(
+        "doctor",
+        help="run a training script, and report what is wrong with each loss that it sends backward",
+        description="Run a script under sm.record(), and examine each loss that it sends backward (sm.doctor), once "
+        "for each source line, the worst first. The exit status is 1 if there are errors.",
+    )
+    doctor.add_argument(
+        "--silence", action="append", default=[], metavar="RULE", help="leave out a rule; may be repeated"
+    )
+    doctor.add_argument("script", type=Path, metavar="SCRIPT.py", help="the file to run")
+    doctor.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script is given")
     return parser
 
 
@@ -130,6 +141,23 @@ def _check(args: argparse.Namespace) -> int:
     return 0 if report else 1
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    """Print what was found in each loss of a script; return 1 if there are errors, 2 if the script failed."""
+    from .inspection.doctor import checked_ids
+    from .inspection.scripts import examine
+
+    silence = checked_ids(args.silence, "--silence")
+    if not args.script.is_file():
+        raise ValueError(f"{args.script} is no file to run")
+    reports, failure = examine(args.script, args.args, silence)
+    if not reports and not failure:
+        raise ValueError(f"{args.script} sends no loss backward: nothing was examined")
+    print(*reports, sep="\n\n")
+    if failure:
+        raise ValueError(failure)
+    return 1 if any(report.errors for report in reports) else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -137,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
     try:
-        return _check(args) if args.command == "check" else _train(args)
+        return {"check": _check, "doctor": _doctor, "train": _train}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError, MemoryError) as error:

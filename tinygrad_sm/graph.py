@@ -7,7 +7,7 @@ residuals that fused ops keep for the real backward pass stay where they are.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -41,8 +41,12 @@ class Node:
     value: Array = field(repr=False)  # the array that the op saw: no copy
     grad: Array | None = field(repr=False)  # None: no gradient reached it, which differs from zeros
     source: str = ""  # under `sm.record()`, the line that made it: "train.py:12: loss = p.log().mean()"
+    args: tuple[Any, ...] = field(default=(), repr=False)  # of the op, as it saw them: arrays and numbers
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)  # all that were passed to the op
     seed: Array | None = field(default=None, repr=False)  # what the backward pass started with here
     hooked: bool = False  # whether a hook may have replaced the gradient
+    note: str = ""  # why a leaf has no history: "detach() cut its history"
+    known: bool = True  # False: another library kept the shape, but not the numbers
 
     shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
     dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
@@ -128,6 +132,26 @@ class Graph:
         self.nodes, self.edges = tuple(nodes.values()), tuple(edges)
         self.roots = tuple(nodes[id(root)] for root in roots)
         self.has_gradients = bool(gradients)
+        self._ids = {key: node.id for key, node in nodes.items()}
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node], edges: Sequence[Edge], roots: Sequence[Node]) -> Graph:
+        """Return a graph of nodes and edges that another library's graph was read into."""
+        graph = cls.__new__(cls)
+        graph.nodes, graph.edges, graph.roots = tuple(nodes), tuple(edges), tuple(roots)
+        graph.has_gradients, graph._ids = any(node.grad is not None for node in nodes), {}
+        return graph
+
+    def node_of(self, tensor: Tensor) -> Node | None:
+        """Return the node of a tensor, or None if it is not in the graph; it must have lived since the graph was made.
+
+        >>> import tinygrad_sm as sm
+        >>> x = sm.Tensor([1.0, 2.0], requires_grad=True)
+        >>> sm.Graph(x.sum()).node_of(x).id
+        'n0'
+        """
+        id_ = self._ids.get(id(tensor))
+        return None if id_ is None else self[id_]
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -358,11 +382,12 @@ def _tensor_node(
     if t.op is None:  # what a module owns stands where it is first used
         scope = consumer.scope if use and t.scope else ()
         name = _path(name, t.scope, scope)
-        return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad)
+        note = t.note if isinstance(t.note, str) else ""
+        return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad, note=note)
     label, options, source = op_label(t), op_options(t), "" if _line(t) is None else str(t.note)
     return Node(
         id, role, name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad,
-        source,
+        source, tuple(t.raw), t.kwargs,
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,9 +74,14 @@ def _dead(value: Array) -> str:
     """Say which units, numbers along the last axis, a ReLU lets nothing pass of."""
     if value.size and not value.any():
         return "dead: all 0"
-    rows = value.reshape(-1, value.shape[-1]) if value.ndim > 1 else value[:0]
-    n = int((~rows.any(axis=0)).sum()) if len(rows) >= ROWS else 0
-    return f"{n} of {rows.shape[-1]} units dead" if n else ""
+    n = int(dead_units(value).sum())
+    return f"{n} of {value.shape[-1]} units dead" if n else ""
+
+
+def dead_units(value: Array) -> Array:
+    """Tell of each unit, a number along the last axis, whether it is 0 in all rows; of none with fewer than `ROWS`."""
+    rows = value.reshape(-1, value.shape[-1]) if value.ndim > 1 else np.zeros((0, 0))
+    return np.asarray(~rows.any(axis=0)) if len(rows) >= ROWS else np.zeros(rows.shape[-1:], bool)
 
 
 def _saturated(node: Node) -> float:
@@ -85,8 +89,10 @@ def _saturated(node: Node) -> float:
     p = node.value if node.op == "softmax" else np.exp(node.value)
     if p.ndim == 0 or not p.size:
         return 0.0
-    found = re.search(r"axis=(-?\d+)", node.options)
-    axis = int(found[1]) if found else -1
-    if p.shape[axis] == 1:
-        return 0.0
-    return float((p.max(axis=axis) >= CERTAIN).mean())
+    axis = node.kwargs.get("axis", -1)
+    return float(saturated_rows(p, axis).mean()) if p.shape[axis] > 1 else 0.0
+
+
+def saturated_rows(p: Array, axis: int = -1) -> Array:
+    """Tell of each row of probabilities whether one of them is all but 1."""
+    return np.asarray(p.max(axis=axis) >= CERTAIN)

@@ -1,0 +1,1 @@
+"""Pairs of programs for each rule of the doctor, healthy models, and faults planted in them."""

@@ -1,0 +1,315 @@
+"""Rules on what a loss is given: probabilities for logits, targets that fit by luck, means taken twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from ...graph import Graph, Node
+from ...tensor import Array
+from .base import Context, Finding, finding, rows_of, rule
+from .reading import (
+    LARGE,
+    VIEWS,
+    LossCall,
+    Normalized,
+    are_probabilities,
+    argument,
+    behind,
+    head_of,
+    loss_calls,
+    normalized,
+    number,
+)
+
+MANY = 32  # targets from which a batch tells something about their balance
+LOPSIDED = 0.95  # share of the commonest class from which a model may answer that one always
+
+
+@rule("softmax-before-cross-entropy", "softmax before cross_entropy")
+def softmax_before_cross_entropy(context: Context) -> Iterator[Finding]:
+    """cross_entropy takes logits and applies log-softmax itself.
+
+    Given probabilities it squashes them a second time: its scores then differ by 1 at most, so that with C classes the
+    loss cannot fall below log(1 + (C − 1)/e), and the gradient is small everywhere. The model learns, but slowly and
+    not far. A log_softmax before cross_entropy changes nothing, and costs time.
+    """
+    for call in loss_calls(context.graph):
+        if call.kind != "logits":
+            continue
+        given = behind(context.graph, call.scores, {*VIEWS, "clip"})
+        found = normalized(context.graph, given)
+        if found is None and given.op is not None and given.known and are_probabilities(call.scores.value):
+            found = Normalized("softmax", given, given, -1)
+        if found is not None:
+            yield _twice(call, found)
+
+
+def _twice(call: LossCall, found: Normalized) -> Finding:
+    id, fix = "softmax-before-cross-entropy", "loss = sm.cross_entropy(logits, target)  # logits: before the {}"
+    if found.kind == "log_softmax":
+        return finding(
+            id, call.node, "note",
+            "cross_entropy is given log-probabilities, and takes their log-softmax again. Nothing changes but the "
+            "time it takes, if both have the same axis.",
+            fix.format("log_softmax"), {"classes": call.n_classes},
+        )  # fmt: skip
+    least = math.log1p((call.n_classes - 1) * math.exp(-1))
+    evidence = {"classes": call.n_classes, "lowest loss that can be reached": least}
+    if call.scores.known and call.scores.value.size:
+        evidence |= {"smallest score": float(call.scores.value.min()), "largest": float(call.scores.value.max())}
+    what = "the result of a sigmoid" if found.kind == "sigmoid" else "probabilities"
+    return finding(
+        id, call.node, "error",
+        f"cross_entropy takes logits and applies log-softmax itself, but is given {what}, so softmax is taken of "
+        f"numbers between 0 and 1. The loss cannot fall below {least:.3g} nats, and its gradient is small even where "
+        "the model is wrong.",
+        fix.format(found.kind), evidence,
+    )  # fmt: skip
+
+
+# -- nll_loss -----------------------------------------------------------------------------------
+
+
+@rule("nll-on-probabilities", "nll_loss of probabilities")
+def nll_on_probabilities(context: Context) -> Iterator[Finding]:
+    """nll_loss takes log-probabilities and returns −mean log p[y].
+
+    Given p instead of log p it returns −mean p[y], between −1 and 0: a loss that looks fine as it falls, but whose
+    gradient through the softmax vanishes where the model is wrong and sure.
+    """
+    for call, given, found in _nll(context.graph):
+        kind = "" if found is None else found.kind
+        if kind in ("softmax", "sigmoid") or (given.known and are_probabilities(call.scores.value)):
+            evidence = {"loss": float(call.node.value.mean())} if call.node.known else {}
+            yield finding(
+                "nll-on-probabilities", call.node, "error",
+                "nll_loss takes log-probabilities, but is given probabilities, so it returns −mean p[y] and not "
+                "−mean log p[y]. Its gradient vanishes where the model is wrong and sure of it, and the loss is no "
+                "likelihood.",
+                "loss = sm.cross_entropy(logits, target)  # or: sm.nll_loss(sm.log_softmax(logits), target)", evidence,
+            )  # fmt: skip
+
+
+@rule("nll-on-logits", "nll_loss of logits")
+def nll_on_logits(context: Context) -> Iterator[Finding]:
+    """nll_loss takes log-probabilities, whose exponentials sum to 1.
+
+    Of plain logits it returns −mean z[y]: nothing holds the other logits down, so the loss falls without bound while
+    the model learns nothing. Measured: entries above 0, which no log-probability is, and the logsumexp of the rows,
+    which is 0 for log-probabilities.
+    """
+    for call, given, found in _nll(context.graph):
+        if found is not None or not given.known or not call.scores.value.size:
+            continue
+        rows = rows_of(call.scores.value)
+        if not np.isfinite(rows.max()) or are_probabilities(call.scores.value):
+            continue
+        sums = _logsumexp(rows)
+        off = float(np.median(np.abs(sums)))
+        plain = given.op in ("linear", "matmul", "layer_norm", "rms_norm") or head_of(context.graph, given) is not None
+        if rows.max() > 1e-3 or (plain and off > 0.01):
+            yield finding(
+                "nll-on-logits", call.node, "error",
+                "nll_loss takes log-probabilities, but is given scores whose exponentials do not sum to 1. The loss is "
+                "−mean z[y], which falls without bound as all scores grow, and the model need not tell classes apart.",
+                "loss = sm.cross_entropy(logits, target)  # or: sm.nll_loss(sm.log_softmax(logits), target)",
+                {"largest score": float(rows.max()), "median |logsumexp| of a row": off},
+            )  # fmt: skip
+
+
+def _nll(graph: Graph) -> Iterator[tuple[LossCall, Node, Normalized | None]]:
+    """Yield each nll_loss of something other than a log_softmax, what it was given, and as what that is known."""
+    for call in loss_calls(graph):
+        if call.kind == "log_probs":
+            given = behind(graph, call.scores, {*VIEWS, "clip"})
+            yield call, given, normalized(graph, given) or _log_of(graph, given)
+
+
+def _log_of(graph: Graph, node: Node) -> Normalized | None:
+    """Return the softmax of which a node is the log, or z − logsumexp(z): both are log-probabilities."""
+    if node.op == "log" and (inner := argument(graph, node, 0)) is not None:
+        return Normalized("log_softmax", node, inner, -1)
+    if node.op == "sub" and (second := argument(graph, node, 1)) is not None:
+        second = behind(graph, second)
+        if second.op in ("logsumexp", "log"):
+            return Normalized("log_softmax", node, second, -1)
+    return None
+
+
+def _logsumexp(rows: Array) -> Array:
+    peak = rows.max(axis=1, keepdims=True)
+    return np.asarray(peak[:, 0] + np.log(np.exp(rows - peak).sum(axis=1)))
+
+
+# -- targets ------------------------------------------------------------------------------------
+
+
+@rule("one-hot-as-indices", "one-hot targets taken as class indices")
+def one_hot_as_indices(context: Context) -> Iterator[Finding]:
+    """Integer targets are class indices, so a one-hot row (0, 0, 1, 0) means the four targets 0, 0, 1, 0.
+
+    Where the shapes let that pass, the model learns that nearly everything is class 0, and that only classes 0 and 1
+    exist. Found where every row of integer targets has one 1 and zeros else, and there are more classes than these two.
+    """
+    for call in loss_calls(context.graph):
+        if call.target is None or call.target.dtype.kind not in "iu" or call.n_classes < 3:
+            continue
+        groups = _one_hot_rows(call.target, call.n_classes)
+        if groups:
+            yield finding(
+                "one-hot-as-indices", call.node, "error",
+                f"The targets of {call.node.op} are one-hot rows of integers, but integers are class indices: each 0 "
+                "and 1 counts as a class of its own. Nearly all targets are then class 0, and no other than 0 and 1 is "
+                "ever learnt.",
+                "target = one_hot.argmax(axis=-1)  # or as probabilities: one_hot.astype(np.float32)",
+                {"one-hot rows": groups, "targets": call.target.size, "classes": call.n_classes},
+            )  # fmt: skip
+
+
+def _one_hot_rows(target: Array, n_classes: int) -> int:
+    """Return how many rows targets consist of, if each has one 1 and zeros else; 0 if not, or if that may be chance."""
+    flat = target.reshape(-1)
+    if flat.size > LARGE or flat.size < 4 * n_classes or (flat > 1).any() or (flat < 0).any():
+        return 0
+    for width in {n_classes, target.shape[-1]}:
+        rows = flat.reshape(-1, width) if width > 2 and flat.size % width == 0 else flat[:0].reshape(0, 1)
+        if (
+            len(rows) >= (4 if width == n_classes else 8)
+            and (rows.sum(axis=1) == 1).all()
+            and rows.any(axis=0).sum() > 1
+        ):
+            return len(rows)
+    return 0
+
+
+@rule("wrong-class-axis", "the class axis is another axis of the same length")
+def wrong_class_axis(context: Context) -> Iterator[Finding]:
+    """The class axis of the scores must be the one that the last layer made.
+
+    If another axis has the same length, or a reshape followed a transpose, the shapes fit by luck: softmax then runs
+    over positions or examples. Found by following each score back to the output of the linear layer that it came
+    from: along the class axis all outputs must differ.
+    """
+    for call in loss_calls(context.graph):
+        head = head_of(context.graph, call.scores) if call.kind in ("logits", "log_probs") else None
+        if call.kind == "log_probs":
+            inner = behind(context.graph, call.scores)
+            found = normalized(context.graph, inner)
+            head = None if found is None else head
+        if head is None or head.n < 2 or head.outputs.shape[-1] != head.n or not head.outputs.size:
+            continue
+        outputs = np.sort(head.outputs.reshape(-1, head.n), axis=1)
+        repeated = (outputs[:, 1:] == outputs[:, :-1]).any(axis=1)
+        if repeated.any():
+            yield finding(
+                "wrong-class-axis", call.node, "error",
+                f"Along the class axis of {call.node.op} stand equal outputs of the layer before: the {head.n} classes "
+                "lie along another axis, and the shapes fit by luck. The softmax runs over positions or examples, so "
+                "the model cannot learn to tell classes apart.",
+                "loss = sm.cross_entropy(logits, target, axis=-1)  # the axis that the last layer made; for (B, C, T): "
+                "axis=1",
+                {"rows that mix outputs": int(repeated.sum()), "rows": len(repeated), "classes": head.n},
+            )  # fmt: skip
+
+
+@rule("degenerate-targets", "targets that are constant or out of balance")
+def degenerate_targets(context: Context) -> Iterator[Finding]:
+    """A batch whose targets are all one class teaches the model to answer that class always.
+
+    Often the data are sorted and not shuffled, or padding counts as a class. Read are the class indices of 32 targets
+    or more, of all losses that share an output layer, and only of scores that come from one: in contrastive losses
+    the right answer is at index 0 by design.
+    """
+    groups: dict[str, list[LossCall]] = {}
+    for call in loss_calls(context.graph):
+        if call.target is None or call.soft or call.node.kwargs.get("weight") is not None:
+            continue
+        head = head_of(context.graph, call.scores) if call.head is None else None
+        weight = call.head if head is None else head.weight
+        if weight is not None:
+            groups.setdefault(weight.id, []).append(call)
+    for calls in groups.values():
+        counts = np.bincount(np.concatenate([call.counted for call in calls]))
+        total, most = int(counts.sum()), int(counts.max(initial=0))
+        if total < MANY or most < LOPSIDED * total or calls[0].n_classes < 2:
+            continue
+        constant = most == total
+        yield finding(
+            "degenerate-targets", calls[0].node, "warning" if constant else "note",
+            f"{'All' if constant else f'{100 * most / total:.0f} % of the'} {total} targets are class "
+            f"{int(counts.argmax())}. The loss falls to almost nothing for a model that always answers that class, and "
+            "says little about what it learnt.",
+            "x, y = next(iter(sm.data.batches(x, y, batch_size=64)))  # shuffles; padding: ignore_index=PAD; rare "
+            "classes: weight=1 / counts",
+            {"targets": total, "commonest class": int(counts.argmax()), "its share": most / total},
+        )  # fmt: skip
+
+
+# -- means --------------------------------------------------------------------------------------
+
+
+@rule("double-mean", "a batch mean taken twice")
+def double_mean(context: Context) -> Iterator[Finding]:
+    """A loss that is a mean already, and is divided by the number of examples once more.
+
+    The gradient is then N times too small, and shrinks as the batch grows, which looks like a learning rate that is
+    too low. Found where a mean over N (16 or more) is divided by N; dividing by fewer is taken for gradient
+    accumulation.
+    """
+    for node in context.graph:
+        divided = _divisor(context.graph, node)
+        if divided is None:
+            continue
+        inner, n = divided
+        # A mean of N losses that is divided by N, or N losses that are divided by N and then averaged.
+        counts = _mean_counts(context.graph, behind(context.graph, inner, {*VIEWS, "neg"}))
+        for user in _after(context.graph, node):
+            counts |= {size for size in _mean_counts(context.graph, user) if size == node.value.size}
+        if n >= 16 and n in counts:
+            yield finding(
+                "double-mean", node, "warning",
+                f"A mean over {n} numbers is divided by {n} again. The gradient is {n} times too small, and depends on "
+                "the size of the batch.",
+                'loss = sm.cross_entropy(logits, target)  # the mean, once; or reduction="sum", divided by len(target)',
+                {"divisor": n, "loss": float(context.root.value.mean())},
+            )  # fmt: skip
+
+
+def _divisor(graph: Graph, node: Node) -> tuple[Node, int] | None:
+    """Return what is divided by a whole number, or multiplied by the inverse of one, and that number."""
+    if node.op not in ("div", "mul"):
+        return None
+    for place, other in ((0, 1), (1, 0)) if node.op == "mul" else ((0, 1),):
+        inner, value = argument(graph, node, place), number(graph, node, other)
+        if inner is not None and value:
+            n = value if node.op == "div" else 1 / value
+            return (inner, round(n)) if abs(n - round(n)) < 1e-4 * abs(n) and n > 1 else None
+    return None
+
+
+def _mean_counts(graph: Graph, node: Node) -> set[int]:
+    """Return over how many numbers a node is a mean: of all, and of the rows of a batch."""
+    if node.op == "mean" and (inner := argument(graph, node, 0)) is not None:
+        return {inner.value.size // max(node.value.size, 1), *inner.shape[:1]}
+    if node.op in ("cross_entropy", "soft_cross_entropy", "linear_cross_entropy", "nll_loss"):
+        if node.kwargs.get("reduction", "mean") != "mean":
+            return set()
+        call = next(call for call in loss_calls(graph) if call.node is node)
+        scores = call.scores.shape
+        return {math.prod(scores[:-1]), *scores[:1]} if len(scores) > 1 else set()
+    return set()
+
+
+def _after(graph: Graph, node: Node) -> list[Node]:
+    """Return the means that are taken of a node, with views and signs between."""
+    found, stack = [], [node] if node.value.size > 1 else []
+    while stack:
+        for edge in graph.edges_from(stack.pop()):
+            user = graph[edge.target]
+            if user.op in {*VIEWS, "neg"}:
+                stack.append(user)
+            found.append(user)
+    return found
