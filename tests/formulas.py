@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_sm import Op
 from tinygrad_sm.inspection.formula import Term, clauses, names_in, parse
-from tinygrad_sm.inspection.op_names import arguments_of
+from tinygrad_sm.inspection.op_names import NO_GRADIENT, arguments_of
 from tinygrad_sm.ops.sample import Sample
 
 CONSTANTS = {"π": math.pi, "e": math.e}
@@ -62,8 +62,8 @@ def evaluate(term: Term, scope: Scope) -> Any:
 
 KINDS = {
     "num": "num", "name": "name", "neg": "neg", "+": "add", "−": "sub", "·": "mul",
-    "∘": "elementwise", "": "mul", "/": "div", "^": "pow", "ᵀ": "transposed", "call": "call", "at": "at", "if": "iverson", "abs": "abs", "big": "big",
-    "rel": "rel", "not": "no", "where": "where", "or 0": "or_0",
+    "∘": "elementwise", "": "mul", "/": "div", "^": "pow", "ᵀ": "transposed", "call": "call", "at": "at",
+    "if": "iverson", "abs": "abs", "big": "big", "rel": "rel", "not": "no", "where": "where", "or 0": "or_0",
 }  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def gradients(op: Op, sample: Sample, args: list[Any], y: Any, g: Any, terms: li
     scope, plain = layout.scope(defined), iter(term for name, term in terms if not name)
     result: list[Any] = []
     for name, a in zip(arguments_of(op), args, strict=False):
-        differs = name not in NO_GRADIENT.get(op.name, ())
+        differs = name not in NO_GRADIENT.get(op.name, "")
         term = (defined.get(f"d{name}") or next(plain, None)) if differs else None
         floats = isinstance(a, np.ndarray) and a.dtype.kind == "f"
         if term is None or not floats:
@@ -233,8 +233,6 @@ def gradients(op: Op, sample: Sample, args: list[Any], y: Any, g: Any, terms: li
     return result
 
 
-NO_GRADIENT = {"where": ("c",), "cross_entropy": ("y",), "nll_loss": ("y",), "soft_cross_entropy": ("q",),
-               "linear_cross_entropy": ("y",), "embedding_rows": ("i",)}  # fmt: skip
 ONE_HOT = {"cross_entropy": ("y",), "linear_cross_entropy": ("y",)}
 ROWS = ("linear", "linear_cross_entropy")  # x (…, n) is a matrix (N, n) in their formulas
 

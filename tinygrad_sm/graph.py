@@ -43,6 +43,7 @@ class Node:
     source: str = ""  # under `sm.record()`, the line that made it: "train.py:12: loss = p.log().mean()"
     seed: Array | None = field(default=None, repr=False)  # what the backward pass started with here
     hooked: bool = False  # whether a hook may have replaced the gradient
+    constants: dict[int | str, Any] = field(default_factory=dict, repr=False)  # plain arguments, by position or name
 
     shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
     dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
@@ -360,9 +361,11 @@ def _tensor_node(
         name = _path(name, t.scope, scope)
         return Node(id, role, name, None, role, "", "", "", scope, t.requires_grad, value, grad)
     label, options, source = op_label(t), op_options(t), "" if _line(t) is None else str(t.note)
+    plain: dict[int | str, Any] = {i: a for i, a in enumerate(t.args) if not isinstance(a, (Tensor, np.ndarray))}
+    plain.update(t.kwargs)
     return Node(
         id, role, name, t.op.name, label, options, t.op.formula, t.op.gradient, scope, t.requires_grad, value, grad,
-        source,
+        source, constants=plain,
     )  # fmt: skip
 
 

@@ -224,12 +224,20 @@ def substitute(term: Term, names: Mapping[str, Term]) -> Term:
     if term[0] == "name":
         new = names.get(term[1], term)
         return (*new[:2], new[2] + term[2]) if new is not term and new[0] in ("name", "grad") else new
+    if (
+        term[0] == "at" and f"[{term[2][1]}]" in names
+    ):  # z[y], where y stands for the index, and not for the one-hot row
+        return ("at", substitute(term[1], names), names[f"[{term[2][1]}]"])
     return _folded(tuple(substitute(part, names) if isinstance(part, tuple) else part for part in term))
 
 
 def _folded(term: Term) -> Term:
     numbers = [part[1] for part in term[1:] if isinstance(part, tuple) and part[0] == "num"]
-    if term[0] == "^" and term[2] == ("num", "1"):
+    if term[0] in ("^", "/") and term[2] == ("num", "1"):
+        return term[1]
+    if term[0] in ("·", "∘") and ("num", "1") in term[1:]:
+        return term[1] if term[2] == ("num", "1") else term[2]
+    if term[0] in ("+", "−") and term[2] == ("num", "0"):
         return term[1]
     if term[0] in ("+", "−") and len(numbers) == 2 and "½" not in numbers:
         a, b = map(float, numbers)
@@ -287,7 +295,8 @@ def _call_text(term: Term) -> str:
     _, name, *arguments = term
     if name == "√":
         return f"√{as_text(arguments[0], 5)}"
-    if name in SPOKEN and len(arguments) == 1 and arguments[0][0] in ("name", "big", "at"):
+    spoken = ("name", "big", "at", "grad") if name == "log" else ("name", "grad")
+    if name in SPOKEN and len(arguments) == 1 and arguments[0][0] in spoken:
         return f"{name} {as_text(arguments[0])}"
     return f"{name}({', '.join(map(as_text, arguments))})"
 

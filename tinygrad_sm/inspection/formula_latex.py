@@ -133,3 +133,20 @@ def _call(name: str, arguments: list[str]) -> str:
         if re.fullmatch(r"[a-z](_\{\w+\})?", inside) and name in ("log", "sin", "cos", "tanh")
         else f"{word}({inside})"
     )
+
+
+_TEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "%": r"\%", "&": r"\&", "#": r"\#", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$",
+    "·": r"$\cdot$", "√": r"$\surd$", "Σ": r"$\Sigma$", "…": r"\dots{}", "≠": r"$\ne$", "≤": r"$\le$", "≥": r"$\ge$",
+    "×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "²": "$^2$", "ᵀ": r"$^\top$", "`": "'",
+}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    r"""Write any text so that LaTeX shows it as it is.
+
+    >>> print(tex("50 % of a_b"))
+    50 \% of a\_b
+    """
+    return "".join(_TEX.get(c) or (c if c.isascii() else f"${escaped(c).strip()}$") for c in text)

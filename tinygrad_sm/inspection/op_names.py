@@ -10,6 +10,10 @@ ARGUMENTS = {
     "linear": "x W b", "layer_norm": "x w b", "rms_norm": "x w", "linear_cross_entropy": "x W y b",
     "embedding_rows": "x i",
 }  # fmt: skip
+NO_GRADIENT = {  # letters of arguments that are no floats, or have no gradient
+    "where": "c", "cross_entropy": "y", "nll_loss": "y", "soft_cross_entropy": "q", "linear_cross_entropy": "y",
+    "embedding": "i", "embedding_rows": "i",
+}  # fmt: skip
 OPTIONS = {"temperature": "T", "eps": "ε", "ddof": "ddof", "low": "low", "high": "high", "scale": "scale", "k": "k"}
 
 
