@@ -96,7 +96,10 @@ def test_values_gradients_and_formulas():
         assert (node.shape, node.dtype) == (tensor.shape, np.float64)
     assert graph["n6"].grad == 1
     assert graph["n5"].grad is None
-    assert (graph["n6"].formula, graph["n6"].gradient) == ("mean(log Σ exp(z) − z[y])", "g·(p − y)/N")
+    assert (graph["n6"].formula, graph["n6"].gradient) == (
+        "mean(log Σⱼ exp(zⱼ) − z[y])",
+        "g·(p − y)/N, with p = softmax(z)",
+    )
 
 
 def test_shares_add_up_to_the_gradient():

@@ -51,6 +51,11 @@ class Node:
     shape = property(lambda self: self.value.shape, doc="Tuple of the sizes of the axes.")
     dtype = property(lambda self: self.value.dtype, doc="NumPy dtype of the elements.")
 
+    @property
+    def constants(self) -> dict[int | str, Any]:
+        """The arguments of the op that are no arrays, by position or name."""
+        return {**{i: a for i, a in enumerate(self.args) if not isinstance(a, np.ndarray)}, **self.kwargs}
+
 
 @dataclass(frozen=True, eq=False)
 class Edge:

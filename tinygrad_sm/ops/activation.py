@@ -73,8 +73,8 @@ silu = Op(
     (_silu_rule,),
     name="silu",
     formula="x·σ(x)",
-    gradient="g·(σ + y·(1 − σ))",
-    latex=(r"x\,\sigma(x)", r"g\,(\sigma + y\,(1 - \sigma))"),
+    gradient="g·(σ(x) + y·(1 − σ(x)))",
+    latex=(r"x\,\sigma(x)", r"g\,(\sigma(x) + y\,(1 - \sigma(x)))"),
     samples=[call((2, 3))],
 )
 
@@ -137,10 +137,11 @@ _gelu_tanh = Op(
     _gelu_vjp,
     name="gelu",
     definition=lambda x: 0.5 * x * (1 + tanh(C * (x + A * (x * x * x)))),
-    formula="½x·(1 + tanh(√(2/π)·(x + 0.0447x³)))",
-    gradient="g·(½(1 + t) + ½x(1 − t²)·u′)",
-    latex=(r"\tfrac12 x\,(1 + \tanh u),\; u = \sqrt{2/\pi}\,(x + 0.0447\,x^3)",
-           r"g\,(\tfrac12 (1 + t) + \tfrac12 x\,(1 - t^2)\,u')"),
+    formula="½x·(1 + tanh u), with u = √(2/π)·(x + 0.044715x³)",
+    gradient="g·(½(1 + t) + ½x·(1 − t²)·u′), with t = tanh u, u′ = √(2/π)·(1 + 3·0.044715x²)",
+    latex=(r"\tfrac12 x\,(1 + \tanh u),\; u = \sqrt{2/\pi}\,(x + 0.044715\,x^3)",
+           r"g\,(\tfrac12 (1 + t) + \tfrac12 x\,(1 - t^2)\,u'),\; t = \tanh u,\; "
+           r"u' = \sqrt{2/\pi}\,(1 + 3 \cdot 0.044715\,x^2)"),
     samples=[call((2, 3)), call(())],
 )  # fmt: skip
 

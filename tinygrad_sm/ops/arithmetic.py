@@ -214,8 +214,8 @@ maximum = Op(
         lambda g, y, a, b: kept(g, np.greater(b, a)) + kept(g / 2, np.equal(a, b)),
     ),
     formula="max(a, b)",
-    gradient="g to the larger; halves to equals",
-    latex=(r"\max(a, b)", r"\bar a = g\,[a > b] + \tfrac g2 [a = b]"),
+    gradient="g·[a > b] + ½g·[a = b], g·[b > a] + ½g·[a = b]",
+    latex=(r"\max(a, b)", r"\bar a = g\,[a > b] + \tfrac12 g\,[a = b],\; \bar b = g\,[b > a] + \tfrac12 g\,[a = b]"),
     samples=PAIRS,
     numpy=[np.maximum],
 )
@@ -226,8 +226,8 @@ minimum = Op(
         lambda g, y, a, b: kept(g, np.less(b, a)) + kept(g / 2, np.equal(a, b)),
     ),
     formula="min(a, b)",
-    gradient="g to the smaller; halves to equals",
-    latex=(r"\min(a, b)", r"\bar a = g\,[a < b] + \tfrac g2 [a = b]"),
+    gradient="g·[a < b] + ½g·[a = b], g·[b < a] + ½g·[a = b]",
+    latex=(r"\min(a, b)", r"\bar a = g\,[a < b] + \tfrac12 g\,[a = b],\; \bar b = g\,[b < a] + \tfrac12 g\,[a = b]"),
     samples=PAIRS,
     numpy=[np.minimum],
 )
@@ -236,8 +236,8 @@ _clip = Op(
     (lambda g, y, x, low=None, high=None: kept(g, np.equal(y, x)),),
     name="clip",
     formula="min(max(x, low), high)",
-    gradient="g inside [low, high], else 0",
-    latex=(r"\min(\max(x, l), h)", r"g\,[l \le x \le h]"),
+    gradient="g where low ≤ x ≤ high, else 0",
+    latex=(r"\min(\max(x, \mathrm{low}), \mathrm{high})", r"g\,[\mathrm{low} \le x \le \mathrm{high}]"),
     samples=[call((2, 3), low=-1.0, high=1.0), call((2, 3), low=0.3), call((2, 3), high=0.3)],
 )
 
@@ -276,9 +276,9 @@ where = Op(
         lambda g, y, condition, a, b: kept(g, np.equal(condition, False)),
     ),
     name="where",
-    formula="c ? a : b",
+    formula="a where c, else b",
     gradient="g where c, g where not c",
-    latex=(r"c\,?\,a : b", r"\bar a = g\,[c],\; \bar b = g\,[\neg c]"),
+    latex=(r"a\,[c] + b\,[\neg c]", r"\bar a = g\,[c],\; \bar b = g\,[\neg c]"),
     samples=[
         call(np.array([[True, False, True], [False, False, True]]), (2, 3), (2, 3)),
         call(np.array([True, False, True]), (2, 1), (3,)),

@@ -175,11 +175,11 @@ _attention = Op(
     _attention_vjp,
     name="attention",
     definition=lambda *args, **kwargs: _composed(*args, **kwargs)[0],
-    formula="softmax(q·kᵀ·scale)·v",
-    gradient="dv = pᵀg, ds = p·(gvᵀ − Σ g·y), dq = ds·k, dk = dsᵀ·q",
-    latex=(r"\mathrm{softmax}(q k^\top / \sqrt{d_k})\,v",
-           r"\bar v = p^\top g,\; \bar s = p \circ (g v^\top - \textstyle\sum g \circ y),\; "
-           r"\bar q = \bar s k / \sqrt{d_k},\; \bar k = \bar s^\top q / \sqrt{d_k}"),
+    formula="p·v, with p = softmax(scale·q·kᵀ + mask)",
+    gradient="dv = pᵀ·g, dp = g·vᵀ, ds = p∘(dp − Σⱼ p∘dp), dq = scale·ds·k, dk = scale·dsᵀ·q",
+    latex=(r"p\,v,\; p = \mathrm{softmax}(\mathrm{scale}\,q k^\top + \mathrm{mask})",
+           r"\bar v = p^\top g,\; \bar p = g v^\top,\; \bar s = p \circ (\bar p - \textstyle\sum_j p \circ \bar p),\; "
+           r"\bar q = \mathrm{scale}\,\bar s k,\; \bar k = \mathrm{scale}\,\bar s^\top q"),
     samples=[
         call((2, 3, 4), (2, 5, 4), (2, 5, 2), scale=0.5), call((3, 4), (3, 4), (3, 4), causal=True, scale=0.5),
         call((2, 2, 3, 4), (2, 1, 3, 4), (2, 1, 3, 2), scale=1.0),

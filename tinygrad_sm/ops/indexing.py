@@ -166,7 +166,7 @@ _embedding_rows: Op = Op(
     (lambda g, y, x, indices, n: _embedding(g, indices), lambda *_, **__: None),
     name="embedding_rows",
     formula="rows added into zeros at i",
-    gradient="rows i of g",
+    gradient="g[i]",
     latex=(r"\textstyle\sum_i e_i\, x_i^\top", r"g_i"),
     samples=[call((2, 2, 3), np.array([[0, 3], [3, 1]]), n=5)],
 )

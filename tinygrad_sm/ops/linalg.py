@@ -90,8 +90,8 @@ _linear = Op(
     ),
     name="linear",
     formula="x·Wᵀ + b",
-    gradient="g·W, gᵀ·x, Σ g",
-    latex=(r"x W^\top + b", r"\bar x = g W,\; \bar W = g^\top x,\; \bar b = \textstyle\sum g"),
+    gradient="g·W, gᵀ·x, Σₙ g",
+    latex=(r"x W^\top + b", r"\bar x = g W,\; \bar W = g^\top x,\; \bar b = \textstyle\sum_n g"),
     samples=[call((2, 3), (4, 3), (4,)), call((2, 2, 3), (4, 3), None), call((3,), (4, 3), (4,))],
 )
 

@@ -156,11 +156,12 @@ _linear_cross_entropy = Op(
     _vjp,
     name="linear_cross_entropy",
     definition=_definition,
-    formula="mean(log Σ exp(z) − z[y]), z = x·Wᵀ + b",
-    gradient="d·W, dᵀ·x, Σ d, with d = g·(p − y)/N",
+    formula="mean(log Σⱼ exp(zⱼ) − z[y]), with z = x·Wᵀ + b",
+    gradient="d·W, dᵀ·x, Σₙ d, with d = g·(p − y)/N, p = softmax(z)",
     latex=(
         r"\tfrac1N \textstyle\sum_n (\log \sum_j e^{z_{nj}} - z_{n, y_n}),\; z = x W^\top + b",
-        r"d = g\,(p - y) / N,\; \bar x = d W,\; \bar W = d^\top x,\; \bar b = \textstyle\sum d",
+        r"\bar x = d W,\; \bar W = d^\top x,\; \bar b = \textstyle\sum_n d,\; d = g\,(p - y) / N,\; "
+        r"p = \mathrm{softmax}(z)",
     ),
     samples=[
         *(_sample((3, 2), (4, 2), SAMPLE_TARGET, (4,), **options) for options in SAMPLE_OPTIONS),

@@ -77,9 +77,9 @@ _nll = Op(
     _nll_forward,
     (_nll_rule,),
     name="nll_loss",
-    formula="−mean(log p[y])",
-    gradient="−g/N at y, else 0",
-    latex=(r"-\tfrac1N \textstyle\sum_n \log p_{n, y_n}", r"-g\,[i = y_n] / N"),
+    formula="−mean(ℓ[y]), with ℓ = log p",
+    gradient="−g·[j = y]/N",
+    latex=(r"-\tfrac1N \textstyle\sum_n \ell_{n, y_n},\; \ell = \log p", r"-g\,[j = y] / N"),
     samples=[call((3, 4), SAMPLE_TARGET, **options) for options in SAMPLE_OPTIONS],
     domain=(-3.0, -0.1),
 )

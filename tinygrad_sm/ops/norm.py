@@ -118,10 +118,11 @@ _layer_norm = Op(
     _layer_norm_vjp,
     name="layer_norm",
     definition=_layer_norm_definition,
-    formula="(x − mean)/√(var + ε)·w + b",
-    gradient="(h − mean h − x̂·mean(h·x̂))/σ, h = g·w",
-    latex=(r"\hat x\,w + b,\; \hat x = (x - \bar x)/\sqrt{\mathrm{var}(x) + \epsilon}",
-           r"(h - \bar h - \hat x\,\overline{h \hat x})/\sigma,\; h = g\,w"),
+    formula="x̂·w + b, with x̂ = (x − mean x)/σ, σ = √(var x + ε)",
+    gradient="dx = (h − mean h − x̂·mean(h·x̂))/σ, dw = Σₙ g·x̂, db = Σₙ g, with h = g·w",
+    latex=(r"\hat x\,w + b,\; \hat x = (x - \mathrm{mean}(x))/\sigma,\; \sigma = \sqrt{\mathrm{var}(x) + \epsilon}",
+           r"\bar x = (h - \mathrm{mean}(h) - \hat x\,\mathrm{mean}(h\,\hat x))/\sigma,\; "
+           r"\bar w = \textstyle\sum_n g\,\hat x,\; \bar b = \textstyle\sum_n g,\; h = g\,w"),
     samples=[call((2, 5), (5,), (5,), eps=1e-5), call((2, 3, 4), (4,), None, eps=1e-5),
              call((2, 5), None, None, eps=0.1)],
 )  # fmt: skip
@@ -145,9 +146,12 @@ _rms_norm = Op(
     _rms_norm_vjp,
     name="rms_norm",
     definition=_rms_norm_definition,
-    formula="x/√(mean(x²) + ε)·w",
-    gradient="(h − x̂·mean(h·x̂))/rms, h = g·w",
-    latex=(r"w\,x / \sqrt{\overline{x^2} + \epsilon}", r"(h - \hat x\,\overline{h \hat x})/\mathrm{rms},\; h = g\,w"),
+    formula="x̂·w, with x̂ = x/r, r = √(mean(x²) + ε)",
+    gradient="dx = (h − x̂·mean(h·x̂))/r, dw = Σₙ g·x̂, with h = g·w",
+    latex=(
+        r"\hat x\,w,\; \hat x = x / r,\; r = \sqrt{\mathrm{mean}(x^2) + \epsilon}",
+        r"\bar x = (h - \hat x\,\mathrm{mean}(h\,\hat x))/r,\; \bar w = \textstyle\sum_n g\,\hat x,\; h = g\,w",
+    ),
     samples=[call((2, 5), (5,), eps=1e-5), call((2, 3, 4), None, eps=1e-5)],
 )
 

@@ -70,7 +70,7 @@ sum = Op(
     (lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis),),
     name="sum",
     formula="Σ x",
-    gradient="g, spread over x",
+    gradient="g (spread over x)",
     latex=(r"\sum_i x_i", r"g\,\mathbf 1"),
     samples=AXES,
 )
@@ -79,7 +79,7 @@ mean = Op(
     (lambda g, y, x, axis=None, keepdims=False: _spread(g, x, axis) / _count(x, axis),),
     name="mean",
     formula="Σ x / n",
-    gradient="g/n, spread over x",
+    gradient="g/n (spread over x)",
     latex=(r"\tfrac1n \sum_i x_i", r"g / n"),
     samples=AXES,
 )
@@ -110,9 +110,12 @@ var = Op(
         ),
     ),
     name="var",
-    formula="Σ (x − mean)² / (n − ddof)",
-    gradient="g·2(x − mean)/(n − ddof)",
-    latex=(r"\tfrac1{n - d} \sum_i (x_i - \bar x)^2", r"\tfrac{2}{n - d}\,g\,(x - \bar x)"),
+    formula="Σ (x − mean x)² / (n − ddof)",
+    gradient="g·2(x − mean x)/(n − ddof)",
+    latex=(
+        r"\textstyle\sum (x - \mathrm{mean}(x))^2 / (n - \mathrm{ddof})",
+        r"2\,g\,(x - \mathrm{mean}(x)) / (n - \mathrm{ddof})",
+    ),
     samples=[*AXES[:5], call((2, 3), axis=1, ddof=1)],
 )
 std = Op(
@@ -120,8 +123,8 @@ std = Op(
     (_std_rule,),
     name="std",
     formula="√var(x)",
-    gradient="g·(x − mean)/((n − ddof)·y)",
-    latex=(r"\sqrt{\mathrm{var}(x)}", r"g\,(x - \bar x) / ((n - d)\,y)"),
+    gradient="g·(x − mean x)/((n − ddof)·y) (0 at 0)",
+    latex=(r"\sqrt{\mathrm{var}(x)}", r"g\,(x - \mathrm{mean}(x)) / ((n - \mathrm{ddof})\,y)"),
     samples=[*AXES[:5], call((2, 3), axis=1, ddof=1)],
 )
 
@@ -137,7 +140,7 @@ max = Op(
     (_share_of_ties,),
     name="max",
     formula="max x",
-    gradient="g to the largest, shared equally by ties",
+    gradient="g·[x = y]/Σ [x = y]",
     latex=(r"\max_i x_i", r"g\,[x_i = y] / \textstyle\sum_j [x_j = y]"),
     samples=AXES,
 )
@@ -146,7 +149,7 @@ min = Op(
     (_share_of_ties,),
     name="min",
     formula="min x",
-    gradient="g to the smallest, shared equally by ties",
+    gradient="g·[x = y]/Σ [x = y]",
     latex=(r"\min_i x_i", r"g\,[x_i = y] / \textstyle\sum_j [x_j = y]"),
     samples=AXES,
 )
@@ -171,7 +174,7 @@ prod = Op(
     (_prod_rule,),
     name="prod",
     formula="Π x",
-    gradient="g·(product of the others)",
+    gradient="g·Πⱼ≠ᵢ xⱼ",
     latex=(r"\prod_i x_i", r"g \prod_{j \ne i} x_j"),
     samples=[*AXES, call(np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 1.0]]), axis=1)],
     domain=(0.5, 2.0),
@@ -180,8 +183,8 @@ _cumsum = Op(
     lambda x, axis: np.cumsum(x, axis=operator.index(axis)),
     (lambda g, y, x, axis: np.flip(np.cumsum(np.flip(g, axis), axis=axis), axis),),
     name="cumsum",
-    formula="yᵢ = x₁ + … + xᵢ",
-    gradient="gᵢ + … + gₙ",
+    formula="yᵢ = Σⱼ≤ᵢ xⱼ",
+    gradient="Σⱼ≥ᵢ gⱼ",
     latex=(r"y_i = \sum_{j \le i} x_j", r"\sum_{j \ge i} g_j"),
     samples=[call((2, 3), axis=1), call((2, 3), axis=0)],
 )

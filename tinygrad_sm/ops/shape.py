@@ -19,8 +19,8 @@ _reshape = Op(
     lambda x, shape: np.reshape(x, shape),
     (lambda g, y, x, shape: g.reshape(x.shape),),
     name="reshape",
-    formula="reshape x",
-    gradient="g, reshaped back",
+    formula="reshape(x)",
+    gradient="reshape(g) (to the shape of x)",
     latex=(r"\mathrm{reshape}(x)", r"\mathrm{reshape}(g)"),
     samples=[call((2, 3), shape=(3, 2)), call((2, 3), shape=(-1,)), call((), shape=(1, 1))],
 )
@@ -37,8 +37,8 @@ _broadcast_to = Op(
     lambda x, shape: np.broadcast_to(x, shape),
     (lambda g, y, x, shape: g,),  # the engine sums over the stretched axes
     name="broadcast_to",
-    formula="x, stretched",
-    gradient="Σ g over the stretched axes",
+    formula="x (stretched)",
+    gradient="Σ g (over the stretched axes)",
     latex=(r"x\,\mathbf 1^\top", r"\textstyle\sum g"),
     samples=[call((3,), shape=(2, 3)), call((2, 1), shape=(4, 2, 3)), call((), shape=(2,))],
 )
@@ -46,8 +46,8 @@ _flip = Op(
     lambda x, axis: np.flip(x, axis),
     (lambda g, y, x, axis: np.flip(g, axis),),
     name="flip",
-    formula="x, reversed",
-    gradient="g, reversed",
+    formula="flip(x)",
+    gradient="flip(g)",
     latex=(r"y_i = x_{n-i}", r"g_{n-i}"),
     samples=[call((2, 3), axis=1), call((2, 3), axis=(0, 1))],
 )
@@ -63,8 +63,8 @@ _tril = Op(
     lambda x, k=0: np.tril(_matrix(x, "tril"), operator.index(k)),
     (lambda g, y, x, k=0: np.tril(g, k),),
     name="tril",
-    formula="lower triangle of x",
-    gradient="lower triangle of g",
+    formula="tril(x, k)",
+    gradient="tril(g, k)",
     latex=(r"x_{ij}[j \le i + k]", r"g_{ij}[j \le i + k]"),
     samples=[call((3, 3)), call((2, 3, 4), k=1)],
 )
@@ -72,8 +72,8 @@ _triu = Op(
     lambda x, k=0: np.triu(_matrix(x, "triu"), operator.index(k)),
     (lambda g, y, x, k=0: np.triu(g, k),),
     name="triu",
-    formula="upper triangle of x",
-    gradient="upper triangle of g",
+    formula="triu(x, k)",
+    gradient="triu(g, k)",
     latex=(r"x_{ij}[j \ge i + k]", r"g_{ij}[j \ge i + k]"),
     samples=[call((3, 3)), call((2, 3, 4), k=1)],
 )
@@ -81,8 +81,8 @@ _astype = Op(
     lambda x, dtype: x.astype(dtype),
     (lambda g, y, x, dtype: g,),  # the engine brings it to the dtype of x
     name="astype",
-    formula="x as another dtype",
-    gradient="g as the dtype of x",
+    formula="x (as another dtype)",
+    gradient="g (as the dtype of x)",
     latex=(r"x", r"g"),
     samples=[call((2, 3), dtype=np.float64)],
 )

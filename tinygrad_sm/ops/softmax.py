@@ -196,8 +196,8 @@ _softmax = Op(
     _softmax_vjp,
     name="softmax",
     definition=_softmax_definition,
-    formula="p = exp(z/T) / Σ exp(z/T)",
-    gradient="p·(g − Σ g·p)/T",
+    formula="pᵢ = exp(zᵢ/T) / Σⱼ exp(zⱼ/T)",
+    gradient="pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ)/T",
     latex=(r"p_i = e^{z_i/T} / \textstyle\sum_j e^{z_j/T}", r"p_i\,(g_i - \textstyle\sum_j g_j p_j)/T"),
     samples=SAMPLES,
 )
@@ -254,9 +254,12 @@ _log_softmax = Op(
     _log_softmax_vjp,
     name="log_softmax",
     definition=_log_softmax_definition,
-    formula="z/T − log Σ exp(z/T)",
-    gradient="(g − p·Σ g)/T",
-    latex=(r"z_i/T - \log \textstyle\sum_j e^{z_j/T}", r"(g_i - p_i \textstyle\sum_j g_j)/T"),
+    formula="zᵢ/T − log Σⱼ exp(zⱼ/T)",
+    gradient="(gᵢ − pᵢ·Σⱼ gⱼ)/T, with p = softmax(z/T)",
+    latex=(
+        r"z_i/T - \log \textstyle\sum_j e^{z_j/T}",
+        r"(g_i - p_i \textstyle\sum_j g_j)/T,\; p = \mathrm{softmax}(z/T)",
+    ),
     samples=SAMPLES,
 )
 
@@ -287,9 +290,9 @@ _logsumexp = Op(
     _logsumexp_forward,
     (lambda g, y, x: g[..., None] * softmax(x, -1),),
     name="logsumexp",
-    formula="log Σ exp(z)",
-    gradient="g·softmax(z)",
-    latex=(r"\log \textstyle\sum_j e^{z_j}", r"g\,p_i"),
+    formula="log Σⱼ exp(zⱼ)",
+    gradient="g·p, with p = softmax(z)",
+    latex=(r"\log \textstyle\sum_j e^{z_j}", r"g\,p,\; p = \mathrm{softmax}(z)"),
     samples=[call((2, 5)), call((3,))],
 )
 
