@@ -83,7 +83,8 @@ def _node(node: Node, view: View, state: State, cards: bool) -> dict[str, Any]:
         "role": node.role, "name": None if node.name is None else str(node.name), "op": node.op, "label": node.label,
         "options": node.options, "formula": node.formula, "gradient": node.gradient, "box": view.tree.home[node.id],
         "scope": " / ".join(map(str, node.scope)), "shape": str(node.shape), "dtype": str(node.dtype),
-        "source": node.source, "requires_grad": node.requires_grad, "value": summary(node.value),
+        "source": node.source, "requires_grad": node.requires_grad,
+        "value": summary(node.value if node.known else np.zeros(0)),
         "grad": None if node.grad is None else summary(node.grad),
         "state": {"kind": state.kind, "text": state.text} if state.kind else None,
     }  # fmt: skip
