@@ -54,7 +54,9 @@ class Node:
     @property
     def constants(self) -> dict[int | str, Any]:
         """The arguments of the op that are no arrays, by position or name."""
-        return {**{i: a for i, a in enumerate(self.args) if not isinstance(a, np.ndarray)}, **self.kwargs}
+        plain: dict[int | str, Any] = {i: a for i, a in enumerate(self.args) if not isinstance(a, np.ndarray)}
+        plain.update(self.kwargs)
+        return plain
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,13 @@ import html
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from typing import Any, overload
 
 import numpy as np
 
 from ..graph import Graph
+from ..interop import torch
 from ..mode import MODE
 from ..nn.module import Module
 from ..ops.options import shown
@@ -207,6 +209,8 @@ def run(context: Context, silenced: Sequence[str] = ()) -> Report:
         lacking = [need for need in RULES[id].needs if getattr(context, need) is None]
         if lacking:
             unchecked[id] = f"pass {' and '.join(f'{need}=' for need in lacking)}"
+            if context.foreign and lacking != ["model"]:
+                unchecked[id] = f"not for losses of {context.foreign}"
             continue
         try:
             findings += RULES[id].check(context)
@@ -233,9 +237,11 @@ def checked_ids(ids: Any, caller: str) -> list[str]:
 
 def read(loss: Any, model: Any = None, optimizer: Any = None, inputs: Any = None) -> Context:
     """Return what the rules read, after checking the arguments of `doctor`."""
-    if type(loss).__module__.partition(".")[0] == "torch":
-        from ..interop import torch  # here, since torch is an extra
-
+    if torch.is_tensor(loss):
+        if optimizer is not None or inputs is not None:
+            raise TypeError(
+                "doctor: optimizer= and inputs= are for losses of this library; leave them out for PyTorch's"
+            )
         return torch.context(loss, model)
     if not isinstance(loss, (Tensor, Graph)):
         hint = "; compute it first: doctor(loss_function(model(x), y))" if callable(loss) else ""
@@ -253,4 +259,6 @@ def read(loss: Any, model: Any = None, optimizer: Any = None, inputs: Any = None
         )
     named = () if model is None else model.named_parameters()
     parameters = tuple(Parameter(name, p.shape, p.requires_grad, graph.node_of(p)) for name, p in named)
-    return Context(graph, loss if isinstance(loss, Tensor) else None, parameters, model, optimizer, inputs)
+    own = loss if isinstance(loss, Tensor) else None
+    probe = None if own is None else partial(attention.probe, graph, own)
+    return Context(graph, own, parameters, model, optimizer, inputs, probe)

@@ -22,7 +22,8 @@ from .op_notes import ARTICLE, NOTES, Note
 FOLDER = Path(__file__).parents[2]
 ALIASES = {  # functions that call an op of another name
     "scaled_dot_product_attention": "attention", "swapaxes": "transpose", "moveaxis": "transpose",
-    "stack": "concatenate", "squeeze": "reshape", "expand_dims": "reshape", "take_along_axis": "getitem", "split": "getitem",
+    "stack": "concatenate", "squeeze": "reshape", "expand_dims": "reshape", "take_along_axis": "getitem",
+    "split": "getitem",
 }  # fmt: skip
 COMPOSED = {  # functions made of several ops
     "mse_loss": "sub, square and mean", "l1_loss": "sub, abs and mean", "kl_div": "log, sub, mul and mean",

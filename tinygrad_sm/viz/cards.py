@@ -267,7 +267,8 @@ def _body(node: Node, graph: Graph, style: Style, show: Sequence[str]) -> Part:
     """Draw value and gradient, side by side."""
     parts = []
     if "value" in show:
-        parts.append(_quantity("val", node.value, style))
+        unknown = _labelled("val", font("not kept", 8, style.muted), style)  # by another library
+        parts.append(_quantity("val", node.value, style) if node.known else unknown)
     if "grad" in show and node.requires_grad:
         if node.grad is not None:
             parts.append(_quantity("grad", node.grad, style))

@@ -87,7 +87,7 @@ def _node(node: Node, part: Part, cards: bool) -> dict[str, Any]:
         "options": node.options, "formula": node.formula, "gradient": node.gradient,
         "box": part.view.tree.home[node.id], "scope": " / ".join(map(str, node.scope)), "shape": str(node.shape),
         "size": node.value.size, "dtype": str(node.dtype), "source": node.source,
-        "requires_grad": node.requires_grad, "value": summary(node.value),
+        "requires_grad": node.requires_grad, "value": summary(node.value if node.known else np.zeros(0)),
         "grad": None if node.grad is None else summary(node.grad),
         "seed": None if node.seed is None else _cells(node.seed), "hooked": node.hooked,
         "state": {"kind": state.kind, "text": state.text} if state.kind else None,

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
+from ..interop import torch
 from ..op import REGISTRY
 from ..ops.options import count
 from ..tensor import Tensor
@@ -169,9 +170,9 @@ def draw(
     ----------
     tensor_or_tensors : Tensor, sequence of Tensors, Graph, or Module
         Where the picture ends; a scalar, if it shall have gradients. `Graph(t, gradient)` starts from any. A module
-        is applied to the inputs, and the picture ends at what it returns.
+        is applied to the inputs, and the picture ends at what it returns. A loss of PyTorch's, before its `backward()`.
     *inputs
-        What to apply a module to: `draw(model, x)` is `draw(model(x))`.
+        What to apply a module to: `draw(model, x)` is `draw(model(x))`. After a loss of PyTorch's, its module.
     show : sequence of {"value", "grad", "shape"}
         What the cards show.
     direction : {"TB", "LR", "BT", "RL"}
@@ -214,6 +215,8 @@ def draw(
     'Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.'
     """
     ends: Any = tensor_or_tensors
+    if torch.is_tensor(ends):  # the second argument may be its model
+        ends, inputs = torch.graph(ends, *inputs[:1]), inputs[1:]
     if inputs and hasattr(ends, "parameters") and callable(ends):
         ends, inputs = ends(*inputs), ()
     _check_ends(ends, inputs)

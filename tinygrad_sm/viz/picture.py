@@ -137,7 +137,7 @@ def _tooltip(node: Node) -> str:
     parts = [f"{node.id} {call}", node.name, f"{node.dtype}{node.shape}", node.formula]
     if node.gradient:
         parts.append(f"backward: {node.gradient}")
-    parts.append(f"value RMS {number(rms(node.value))}")
+    parts.append(f"value RMS {number(rms(node.value))}" if node.known else "value not kept")
     if node.grad is not None:
         parts.append(f"grad RMS {number(rms(node.grad))}")
     parts.append(node.source)

@@ -44,9 +44,9 @@ def states(graph: Graph) -> dict[str, State]:
             found[node.id] = State("vanishing", f"~ vanishing {size:.0e}", f"~ {size:.0e}")
         elif size > EXPLODING:
             found[node.id] = State("exploding", f"! exploding {size:.0e}", f"! {size:.0e}")
-        elif node.op == "relu" and (dead := _dead(node.value)):
+        elif node.op == "relu" and node.known and (dead := _dead(node.value)):
             found[node.id] = State("dead", f"! {dead}", "! dead")
-        elif node.op in ("softmax", "log_softmax") and (share := _saturated(node)) > 0.5:
+        elif node.op in ("softmax", "log_softmax") and node.known and (share := _saturated(node)) > 0.5:
             found[node.id] = State("saturated", f"! saturated: {100 * share:.0f} % of rows", "! saturated")
     return found
 

@@ -83,9 +83,9 @@ def missing_causal_mask(context: Context) -> Iterator[Finding]:
         if tokens is None:
             continue
         blamed = next(filter(None, (_sees_ahead(context.graph, node) for node in context.graph)), None)
-        if context.loss is None:
+        if context.probe is None:
             if blamed is not None:
-                raise UncheckedError("pass the loss itself, not its Graph")
+                raise UncheckedError("it asks for gradients anew: pass the loss itself, not its Graph")
             continue
         leak = _leak(context, call, tokens)
         if leak is None or not leak[0] > 1e-6 * leak[1]:
@@ -127,22 +127,25 @@ def _shifted_tokens(graph: Graph, call: LossCall) -> tuple[Node, Array] | None:
 def _leak(context: Context, call: LossCall, tokens: tuple[Node, Array]) -> tuple[float, float] | None:
     """Return the RMS of the gradient of early scores with respect to later embeddings, and to their own."""
     embedding, positions = tokens
-    assert context.loss is not None
-    tensors = {node.id: t for t in history([context.loss]) if (node := context.graph.node_of(t)) is not None}
-    scores, table = tensors.get(call.scores.id), tensors.get(embedding.id)
-    if scores is None or table is None or not scores.requires_grad:
-        return None
-    half = positions.shape[1] // 2
-    early = (positions < half).reshape(call.scores.shape[:-1])
-    seed = np.random.default_rng(0).normal(size=scores.shape).astype(scores.dtype) * early[..., None]
-    gradient = _gradient(scores, seed.astype(scores.dtype), table)
+    assert context.probe is not None
+    half, shape = positions.shape[1] // 2, list(call.scores.shape)
+    del shape[call.axis]
+    early = np.expand_dims((positions < half).reshape(shape), call.axis)
+    seed = np.random.default_rng(0).normal(size=call.scores.shape) * early
+    gradient = context.probe(call.scores, seed, embedding)
     if gradient is None or not np.isfinite(gradient).all():
         return None
     return rms(gradient[:, half:]), rms(gradient[:, :half])
 
 
-def _gradient(output: Tensor, seed: Array, wanted: Tensor) -> Array | None:
-    return next((np.asarray(g) for t, g, _ in sweep({output: seed}, consume=False) if t is wanted), None)
+def probe(graph: Graph, loss: Tensor, output: Node, seed: Array, wanted: Node) -> Array | None:
+    """Return the gradient of one node for a gradient at another, that of nodes of the graph of a loss."""
+    tensors = {node.id: t for t in history([loss]) if (node := graph.node_of(t)) is not None}
+    end, begin = tensors.get(output.id), tensors.get(wanted.id)
+    if end is None or begin is None or not end.requires_grad:
+        return None
+    steps = sweep({end: seed.astype(end.dtype)}, consume=False)
+    return next((np.asarray(g) for t, g, _ in steps if t is begin), None)
 
 
 def _sees_ahead(graph: Graph, node: Node) -> Node | None:

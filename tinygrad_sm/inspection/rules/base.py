@@ -17,6 +17,8 @@ from ...tensor import Array, Tensor
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
+Probe = Callable[[Node, Array, Node], "Array | None"]
+
 IDS = (
     "softmax-before-cross-entropy", "nll-on-probabilities", "nll-on-logits", "log-of-softmax", "unstable-softmax",
     "non-finite", "one-hot-as-indices", "wrong-class-axis", "degenerate-targets", "softmax-over-batch",
@@ -83,6 +85,8 @@ class Context:
     model: Any = None
     optimizer: Optimizer | None = None
     inputs: Any = None
+    probe: Probe | None = None  # gradient of one node for a gradient at another
+    foreign: str = ""  # the library that made the graph, if it is another
 
     @property
     def root(self) -> Node:

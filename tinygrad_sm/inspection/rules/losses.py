@@ -41,7 +41,7 @@ def softmax_before_cross_entropy(context: Context) -> Iterator[Finding]:
             continue
         given = behind(context.graph, call.scores, {*VIEWS, "clip"})
         found = normalized(context.graph, given)
-        if found is None and given.op is not None and given.known and are_probabilities(call.scores.value):
+        if found is None and given.op is not None and call.scores.known and are_probabilities(call.values):
             found = Normalized("softmax", given, given, -1)
         if found is not None:
             yield _twice(call, found)
@@ -80,9 +80,9 @@ def nll_on_probabilities(context: Context) -> Iterator[Finding]:
     Given p instead of log p it returns −mean p[y], between −1 and 0: a loss that looks fine as it falls, but whose
     gradient through the softmax vanishes where the model is wrong and sure.
     """
-    for call, given, found in _nll(context.graph):
+    for call, _, found in _nll(context.graph):
         kind = "" if found is None else found.kind
-        if kind in ("softmax", "sigmoid") or (given.known and are_probabilities(call.scores.value)):
+        if kind in ("softmax", "sigmoid") or (call.scores.known and are_probabilities(call.values)):
             evidence = {"loss": float(call.node.value.mean())} if call.node.known else {}
             yield finding(
                 "nll-on-probabilities", call.node, "error",
@@ -102,10 +102,10 @@ def nll_on_logits(context: Context) -> Iterator[Finding]:
     which is 0 for log-probabilities.
     """
     for call, given, found in _nll(context.graph):
-        if found is not None or not given.known or not call.scores.value.size:
+        if found is not None or not call.scores.known or not call.scores.value.size:
             continue
-        rows = rows_of(call.scores.value)
-        if not np.isfinite(rows.max()) or are_probabilities(call.scores.value):
+        rows = rows_of(call.values)
+        if not np.isfinite(rows.max()) or are_probabilities(call.values):
             continue
         sums = _logsumexp(rows)
         off = float(np.median(np.abs(sums)))
@@ -199,9 +199,9 @@ def wrong_class_axis(context: Context) -> Iterator[Finding]:
             inner = behind(context.graph, call.scores)
             found = normalized(context.graph, inner)
             head = None if found is None else head
-        if head is None or head.n < 2 or head.outputs.shape[-1] != head.n or not head.outputs.size:
+        if head is None or head.n < 2 or head.outputs.shape[call.axis] != head.n or not head.outputs.size:
             continue
-        outputs = np.sort(head.outputs.reshape(-1, head.n), axis=1)
+        outputs = np.sort(np.moveaxis(head.outputs, call.axis, -1).reshape(-1, head.n), axis=1)
         repeated = (outputs[:, 1:] == outputs[:, :-1]).any(axis=1)
         if repeated.any():
             yield finding(

@@ -162,6 +162,12 @@ class LossCall:
     target: Array | None  # class indices, or probabilities; None where that is not known
     n_classes: int
     head: Node | None = None  # the weight of linear_cross_entropy
+    axis: int = -1  # of the classes: another than the last in graphs of other libraries
+
+    @property
+    def values(self) -> Array:
+        """The scores, with the classes along the last axis."""
+        return np.moveaxis(self.scores.value, self.axis, -1) if self.scores.shape else self.scores.value
 
     @property
     def counted(self) -> Array:
@@ -184,7 +190,9 @@ def loss_calls(graph: Graph) -> Iterator[LossCall]:
         if first is None:
             continue
         if node.op in ("cross_entropy", "soft_cross_entropy"):
-            yield LossCall(node, "logits", first, _target(node, 1), first.shape[-1] if first.shape else 0)
+            axis = int(node.kwargs.get("axis", -1))
+            n_classes = first.shape[axis] if first.shape else 0
+            yield LossCall(node, "logits", first, _target(node, 1), n_classes, axis=axis)
         elif node.op == "linear_cross_entropy":
             head = argument(graph, node, 1)
             n_classes = len(node.args[1])
@@ -193,7 +201,8 @@ def loss_calls(graph: Graph) -> Iterator[LossCall]:
             inner = behind(graph, first)
             logits = argument(graph, inner, 0) if inner.op == "log_softmax" else None
             kind, scores = ("log_probs", first) if logits is None else ("logits", logits)
-            yield LossCall(node, kind, scores, _target(node, 1), first.shape[-1])
+            axis = int(node.kwargs.get("axis", -1))
+            yield LossCall(node, kind, scores, _target(node, 1), first.shape[axis], axis=axis)
 
 
 def _target(node: Node, position: int) -> Array | None:
@@ -232,6 +241,8 @@ def head_of(graph: Graph, scores: Node) -> Head | None:
     n = node.shape[-1]
     outputs: Any = np.broadcast_to(np.arange(n, dtype=np.int32), node.shape)
     for step in reversed(path):
+        if step.op in VIEWS and not step.kwargs:
+            return None  # of another library, which did not keep how it was called
         if step.op in VIEWS - {"astype"}:
             outputs = REGISTRY[step.op].forward(outputs, **step.kwargs)
     return Head(node, behind(graph, weight), np.asarray(outputs), n)

@@ -113,7 +113,13 @@ def _composed(graph: Graph, node: Node) -> Attention | None:
     factor = _times(factor, _times(_scaling(graph, q), _scaling(graph, k)))
     factor = _times(factor, 1 / float(node.kwargs.get("temperature", 1.0)))
     shape = (-1, *node.shape[-2:])
-    scores, weights = logits.value.reshape(shape), node.value.reshape(shape)
+    weights = node.value.reshape(shape)
+    # log p is the scores less a number for each row, which is enough to tell how far they are spread.
+    scores = (
+        logits.value.reshape(shape)
+        if logits.known
+        else np.log(weights, where=weights > 0, out=np.full(weights.shape, 10 * HIDES))
+    )
     gradient = None if logits.grad is None else logits.grad.reshape(shape)
     return Attention(node, scores.astype(np.float64), scores > HIDES, weights, gradient, d_k, factor)
 
@@ -123,7 +129,8 @@ def weighs_values(graph: Graph, node: Node) -> bool:
     for user in users(graph, node):
         if user.op in ("matmul", "einsum"):
             return True
-        if user.op in {*VIEWS, "where", "mul"} and user.shape == node.shape and weighs_values(graph, user):
+        same = user.shape == node.shape and user.op in {*VIEWS, "where", "mul", "dropout"}
+        if (same or user.op in ("reshape", "broadcast_to")) and weighs_values(graph, user):
             return True
     return False
 

@@ -11,7 +11,7 @@ from ...tensor import Array
 from ...viz.states import CERTAIN, saturated_rows
 from .attention import overflowing, without_keys
 from .base import Context, Finding, finding, rows_of, rule
-from .reading import VIEWS, Normalized, argument, behind, head_of, loss_calls, normalized, number, users
+from .reading import VIEWS, Normalized, argument, arguments, behind, head_of, loss_calls, normalized, number, users
 
 PASSED = {*VIEWS, "clip", "maximum", "add", "log", "neg", "mul", "where"}  # between probabilities and their loss
 LOW = -20.0  # below this maximum of a row, exp(z) and its sum may underflow
@@ -68,16 +68,17 @@ def unstable_softmax(context: Context) -> Iterator[Finding]:
             continue
         seen.add(exp.id)
         logits = argument(context.graph, exp, 0)
-        if logits is None or not (logits.known and logits.value.size) or _shifted(logits.value, axis):
+        z = None if logits is None else logits.value if logits.known else np.log(exp.value) if exp.known else None
+        if z is None or not z.size or _shifted(z, axis):
             continue
-        limit = float(np.log(np.finfo(logits.dtype).max))
-        largest = float(logits.value.max())
+        limit = float(np.log(np.finfo(exp.dtype).max))
+        largest = float(z.max())
         what = "softmax" if node.op == "div" else "logsumexp"
         yield finding(
             "unstable-softmax", exp, "warning" if largest < limit else "error",
-            f"A {what} is written by hand, without subtracting the maximum: exp(z) overflows {logits.dtype} for z "
+            f"A {what} is written by hand, without subtracting the maximum: exp(z) overflows {exp.dtype} for z "
             f"above {limit:.0f}. Then inf / inf is NaN, and after one such step so are all weights.",
-            f"p = sm.{what}(logits)", {"largest z": largest, "smallest": float(logits.value.min()), "limit": limit},
+            f"p = sm.{what}(logits)", {"largest z": largest, "smallest": float(z.min()), "limit": limit},
         )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def non_finite(context: Context) -> Iterator[Finding]:
     explained = {node.id for node, _ in overflowing(context)} | _leading_to(graph, without_keys(context))
     kind = "value" if "value" in first.values() else "grad"  # a gradient of NaN follows from a value of NaN
     for node in graph:
-        if first.get(node.id) != kind or node.id in explained:
+        if first.get(node.id) != kind or node.id in explained or not all(a.known for a in arguments(graph, node)):
             continue
         array = node.value if kind == "value" else node.grad
         assert array is not None
