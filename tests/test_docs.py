@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/own-ops.md", "docs/kinks.md", "docs/seeing.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/guide.md",
+    "docs/own-ops.md",
+    "docs/kinks.md",
+    "docs/seeing.md",
+    "docs/explain.md",
+]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 
 

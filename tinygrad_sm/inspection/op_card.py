@@ -22,7 +22,8 @@ from .op_notes import ARTICLE, NOTES, Note
 FOLDER = Path(__file__).parents[2]
 ALIASES = {  # functions that call an op of another name
     "scaled_dot_product_attention": "attention", "swapaxes": "transpose", "moveaxis": "transpose",
-    "stack": "concatenate", "squeeze": "reshape", "expand_dims": "reshape", "take_along_axis": "getitem", "split": "getitem",
+    "stack": "concatenate", "squeeze": "reshape", "expand_dims": "reshape", "take_along_axis": "getitem",
+    "split": "getitem",
 }  # fmt: skip
 COMPOSED = {  # functions made of several ops
     "mse_loss": "sub, square and mean", "l1_loss": "sub, abs and mean", "kl_div": "log, sub, mul and mean",
@@ -80,8 +81,9 @@ def find_op(what: Any) -> Op:
     inner = FUNCTIONS.get(what, what)
     if isinstance(inner, Op):
         return inner
-    own = (getattr(inner, "__kwdefaults__", None) or {}).get("op")
-    return own if isinstance(own, Op) else _named(getattr(inner, "__name__", type(what).__name__))
+    defaults = [*(getattr(inner, "__kwdefaults__", None) or {}).values(), *(getattr(inner, "__defaults__", None) or ())]
+    own = next((value for value in defaults if isinstance(value, Op)), None)  # a method that calls this op
+    return own if own is not None else _named(getattr(inner, "__name__", type(what).__name__))
 
 
 def _named(name: str) -> Op:
