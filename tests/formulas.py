@@ -61,7 +61,7 @@ def evaluate(term: Term, scope: Scope) -> Any:
 
 
 KINDS = {
-    "num": "num", "name": "name", "neg": "neg", "+": "add", "−": "sub", "·": "mul",
+    "num": "num", "name": "name", "grad": "grad", "neg": "neg", "+": "add", "−": "sub", "·": "mul",
     "∘": "elementwise", "": "mul", "/": "div", "^": "pow", "ᵀ": "transposed", "call": "call", "at": "at",
     "if": "iverson", "abs": "abs", "big": "big", "rel": "rel", "not": "no", "where": "where", "or 0": "or_0",
 }  # fmt: skip
@@ -85,6 +85,10 @@ def _name(scope: Scope, name: str, sub: str) -> Any:
     if not scope.indexed or not value.ndim:
         return value
     return value[..., None, :] if sub == "ⱼ" else value[..., :, None]
+
+
+def _grad(scope: Scope, name: str, sub: str) -> Any:
+    return _name(scope, f"d{name}", sub)
 
 
 def _neg(scope: Scope, a: Term) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md"]
-PAGES += [f"docs/{name}.md" for name in ("guide", "own-ops", "kinks", "seeing", "doctor")]
+PAGES += [f"docs/{name}.md" for name in ("guide", "own-ops", "kinks", "seeing", "doctor", "explain")]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 
 

@@ -12,6 +12,7 @@ from ..tensor import Array
 from .formula_latex import tex
 
 FULL = 24  # elements of an array that is shown in full
+WIDEST = 8  # columns of a matrix that fits a terminal
 CORNER = 3  # numbers that are shown of a row of a larger one
 
 
@@ -28,7 +29,8 @@ def number(x: Any) -> str:
 
 def is_full(a: Array, full: int) -> bool:
     """Tell whether an array is shown element by element."""
-    return a.size <= full and a.ndim <= 3
+    fits = a.ndim < 2 or full > FULL or a.shape[-1] <= WIDEST
+    return a.size <= full and a.ndim <= 3 and fits
 
 
 def array_text(a: Any, full: int = FULL, brief: bool = False) -> str:

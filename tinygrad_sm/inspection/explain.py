@@ -182,7 +182,7 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
 def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: bool, numbers: int) -> str:
     leaf = next((n for n in graph if n.op is None and n.grad is not None), root)
     short, end = names[leaf.id], names[root.id]
-    text = f"`{gradient_name(short)}` is short for ∂{end}/∂{short}, how much `{end}` changes with `{short}`. "
+    text = f"`{gradient_name(short)}` is short for `∂{end}/∂{short}`, how much `{end}` changes with `{short}`. "
     text += f"The engine goes back through {ops} op{'s' * (ops != 1)}, newest first"
     if large:
         text += "; modules stand as one step each, and sizes are the root mean square (RMS) of the entries"
@@ -202,6 +202,8 @@ def _check_ends(ends: Any) -> None:
     if not tensors:
         raise ValueError("explain: the sequence holds no tensor")
     for t in tensors:
+        if not isinstance(t, (Tensor, Graph)):
+            raise TypeError(f"explain: the sequence must hold Tensors, not a {type(t).__name__}")
         if isinstance(t, Tensor) and t.op is None:
             why = f": {t.note}" if isinstance(t.note, str) else ""
             raise ValueError(

@@ -27,7 +27,7 @@ FUNCTIONS = {
 SPOKEN = {"log", "sin", "cos", "tanh", "sign", "erf", "mean", "var", "max", "min"}  # written without parentheses
 ALWAYS_CALLED = {"Φ", "φ", "σ"}  # as names they stand for themselves; called, they have parentheses
 RELATIONS = "=≠<>≤≥"
-_NAME = r"(?:[A-Za-zα-ωΦΔℓ∂][\u0302-\u0304]?)+′?"
+_NAME = r"[A-Za-zα-ωΦΔℓ∂][\u0302-\u0304]?(?:[A-Za-z0-9_α-ωΦΔℓ][\u0302-\u0304]?)*′?"
 _TOKEN = re.compile(
     rf"\s*(?:(?P<num>\d+(?:\.\d+)?|½)|(?P<big>[ΣΠ](?:[{SUBSCRIPTS}](?:[≠≤≥<>][{SUBSCRIPTS}])?)?)"
     rf"|(?P<name>{_NAME})(?P<sub>[{SUBSCRIPTS}₀-₉]*)|(?P<super>[{''.join(PLAIN)}]+|ᵀ)"
@@ -286,7 +286,7 @@ def _power_text(term: Term) -> str:
 def _product_text(term: Term) -> str:
     sign, a, b = term
     right = as_text(b, 2 if b[0] == "big" else 4 if sign == "" else 3)
-    glued = sign == "" and (right[0] == "(" or (b[0] == "name" and len(b[1]) < 3) or b[0] in ("^", "num"))
+    glued = sign == "" and (right[0] == "(" or right[0].isalpha())
     left = f"({as_text(a)})" if a[0] == "big" else as_text(a, 2)
     return f"{left}{sign if sign else '' if glued else '·'}{right}"
 

@@ -43,8 +43,8 @@ def name_latex(name: str, sub: str = "") -> str:
         text = f"{MARKS[core[1]]}{{{escaped(core[0]).strip()}}}"
     elif match := re.fullmatch(r"([^\W\d_])(\d+)", core):
         text = f"{escaped(match[1]).strip()}_{{{match[2]}}}"
-    elif core.startswith("∂") and len(core) == 2:
-        text = rf"\partial {escaped(core[1]).strip()}"
+    elif core.startswith("∂") and len(core) > 1:
+        text = rf"\partial {name_latex(core[1:])}"
     else:
         text = escaped(core).strip() if len(core) == 1 else rf"\mathrm{{{escaped(core)}}}"
     low = "".join(SUBS.get(c, c) for c in sub)

@@ -81,8 +81,9 @@ def find_op(what: Any) -> Op:
     inner = FUNCTIONS.get(what, what)
     if isinstance(inner, Op):
         return inner
-    own = (getattr(inner, "__kwdefaults__", None) or {}).get("op")
-    return own if isinstance(own, Op) else _named(getattr(inner, "__name__", type(what).__name__))
+    defaults = [*(getattr(inner, "__kwdefaults__", None) or {}).values(), *(getattr(inner, "__defaults__", None) or ())]
+    own = next((value for value in defaults if isinstance(value, Op)), None)  # a method that calls this op
+    return own if own is not None else _named(getattr(inner, "__name__", type(what).__name__))
 
 
 def _named(name: str) -> Op:

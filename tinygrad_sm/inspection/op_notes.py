@@ -183,7 +183,7 @@ NOTES: dict[str, Note] = {
     "div": Note("", "", ("a small divisor makes both gradients large",), ("0/0 in the backward pass is 0",)),
     "mul": Note("Each factor's slope is the other factor.", "", (), ()),
     "add": Note("Addition passes the gradient on to both, unchanged.", "", (), ()),
-    "sub": Note("As addition, with the sign of the second turned.", "", (), ()),
+    "sub": Note("Subtraction passes the gradient on to both, to the second with its sign turned.", "", (), ()),
     "pow": Note(
         "", "", ("the gradient of the exponent takes log a: NaN for a < 0",), ("x**2 and x**0.5 take short cuts",)
     ),

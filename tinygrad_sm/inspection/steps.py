@@ -39,7 +39,7 @@ def rule_of(graph: Graph, node: Node, names: Mapping[str, str]) -> Rule:
     op = REGISTRY.get(str(node.op))
     letters = arguments_of(op) if op else ("x",)
     known = _meanings(graph, node, letters, names)
-    formula, gradient = loss_texts(graph, node) if node.op in LOSSES else (node.formula, node.gradient)
+    formula, gradient = _texts(graph, node)
     forward = clauses(formula)
     defined: dict[str, Term] = {}
     for name, text in [*forward[1:], *((n, t) for n, t in clauses(gradient) if n)]:
@@ -52,6 +52,20 @@ def rule_of(graph: Graph, node: Node, names: Mapping[str, str]) -> Rule:
     shown = substitute(first, known) if first else _worded(forward[0][1], known)
     used |= names_in(shown) if isinstance(shown, tuple) else set()
     return Rule(shown, backward, [(name, term) for name, term in defined.items() if name in used])
+
+
+def _texts(graph: Graph, node: Node) -> tuple[str, str]:
+    """Return the registry's formula and gradient, or those for the options of this call where they say more."""
+    if node.op in LOSSES:
+        return loss_texts(graph, node)
+    axes = node.constants.get("axes")
+    if (
+        node.op == "transpose"
+        and axes is not None
+        and tuple(axes) != (*range(len(axes) - 2), len(axes) - 1, len(axes) - 2)
+    ):
+        return f"x with the axes {tuple(axes)}", "g with the axes back in their places"
+    return node.formula, node.gradient
 
 
 def _argument(name: str, letters: tuple[str, ...]) -> bool:
