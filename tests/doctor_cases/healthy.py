@@ -339,11 +339,133 @@ def logistic(dtype: Any) -> Task:
     return Task(model, lambda: F.cross_entropy(model(x), y), x)
 
 
+def sequence_autoencoder(dtype: Any) -> Task:
+    """The encoder sees the text that the decoder writes, through one vector, as it is meant to."""
+    tokens, model = text(8, 9), cast(EncoderDecoder(17, 16), dtype)
+    return Task(model, lambda: F.cross_entropy(model(tokens, tokens[:, :-1]), tokens[:, 1:]), (tokens, tokens[:, :-1]))
+
+
+def triplets(dtype: Any) -> Task:
+    """The nearest other class: inf hides the same class from the minimum."""
+    x, y = points(48, 12, dtype)
+    model, same = net(dtype, 12, 16, 8), y[:, None] == y
+
+    def loss() -> Any:
+        h = model(x)
+        d = ((h[:, None] - h) ** 2).sum(axis=-1)
+        near = sm.where(same, np.inf, d).min(axis=1)
+        return F.relu(1.0 + sm.where(same, d, -np.inf).max(axis=1) - near).mean()
+
+    return Task(model, loss, x)
+
+
+def focal(dtype: Any) -> Task:
+    x, y = points(64, 12, dtype)
+    model = net(dtype, 12, 16, 5)
+
+    def loss() -> Any:
+        log_p = F.log_softmax(model(x))[np.arange(64), y]
+        return -((1 - log_p.exp()) ** 2 * log_p).mean()
+
+    return Task(model, loss, x)
+
+
+class Gated(nn.Module):
+    """Sharp gates over a table, by plain matrix products: a layer, not attention."""
+
+    def __init__(self) -> None:
+        self.body, self.head = nn.Linear(12, 16), nn.Linear(16, 5)
+        self.gate = sm.Tensor(np.random.default_rng(7).normal(size=(16, 8)).astype(np.float32) * 3, requires_grad=True)
+        self.table = sm.Tensor(np.random.default_rng(8).normal(size=(8, 16)).astype(np.float32), requires_grad=True)
+
+    def forward(self, x: Any) -> Any:
+        h = self.body(x).relu()
+        return self.head(F.softmax(h @ self.gate) @ self.table)
+
+
+def gated(dtype: Any) -> Task:
+    x, y = points(64, 12, dtype)
+    model = cast(Gated(), dtype)
+    return Task(model, lambda: F.cross_entropy(model(x), y), x)
+
+
+class Cosine(nn.Module):
+    """A head of unit vectors, scaled by 20."""
+
+    def __init__(self) -> None:
+        self.body, self.classes = nn.Linear(12, 16), nn.Linear(16, 5, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        h, w = self.body(x), self.classes.weight
+        h, w = (v / ((v * v).sum(axis=1, keepdims=True) + 1e-6) ** 0.5 for v in (h, w))
+        return h @ w.T * 20.0
+
+
+def cosine_head(dtype: Any) -> Task:
+    x, y = points(64, 12, dtype)
+    model = cast(Cosine(), dtype)
+    return Task(model, lambda: F.cross_entropy(model(x), y), x)
+
+
+class Transfer(nn.Module):
+    """A body that is not trained, and a head that is."""
+
+    def __init__(self) -> None:
+        self.body, self.head = nn.Linear(12, 32), nn.Linear(32, 5)
+
+    def forward(self, x: Any) -> Any:
+        with sm.no_grad():
+            h = self.body(x).relu()
+        return self.head(h)
+
+
+def transfer(dtype: Any) -> Task:
+    x, y = points(64, 12, dtype)
+    model = cast(Transfer(), dtype)
+    task = Task(model, lambda: F.cross_entropy(model(x), y), x)
+    task.optimizer = optim.AdamW(model.head.parameters(), lr=3e-3)
+    return task
+
+
+def deep_language_model(dtype: Any) -> Task:
+    tokens = text(2)
+    lm = cast(nn.TransformerLM(17, d_model=16, n_heads=2, n_layers=16, context=12), dtype)
+    return Task(lm, lambda: F.cross_entropy(lm(tokens[:, :-1]), tokens[:, 1:]), tokens[:, :-1], lr=1e-3)
+
+
+def mixture_density(dtype: Any) -> Task:
+    x, _ = points(64, 6, dtype)
+    y, model = np.sin(x[:, :1]).astype(dtype), net(dtype, 6, 32, 9, activation=nn.Tanh)
+
+    def loss() -> Any:
+        out = model(x)
+        log_w, mean, log_std = F.log_softmax(out[:, :3]), out[:, 3:6], out[:, 6:]
+        return -sm.logsumexp(log_w - log_std - 0.5 * ((y - mean) / log_std.exp()) ** 2, axis=1).mean()
+
+    return Task(model, loss, x)
+
+
+def proximal_policy(dtype: Any) -> Task:
+    x, y = points(64, 6, dtype)
+    gain, model = np.random.default_rng(6).normal(size=64).astype(dtype), net(dtype, 6, 16, 6, activation=nn.Tanh)
+    before = F.log_softmax(model(x)[:, :5]).data[np.arange(64), y]
+
+    def loss() -> Any:
+        out = model(x)
+        log_p, value = F.log_softmax(out[:, :5])[np.arange(64), y], out[:, 5]
+        ratio = (log_p - before).exp()
+        clipped = sm.minimum(ratio * gain, ratio.clip(0.8, 1.2) * gain)
+        return -clipped.mean() + 0.5 * ((value - gain) ** 2).mean()
+
+    return Task(model, loss, x)
+
+
 TASKS: dict[str, Callable[[Any], Task]] = {
     f.__name__: f
     for f in (
         mlp, smoothed, language_model, unit_language_model, fused_head, encoder_decoder, distillation, soft_targets,
         regression, binary, recurrent, contrastive, variational, masked_model, pooled, tagger, policy, deep, by_hand,
-        small_weights_unscaled, logistic,
+        small_weights_unscaled, logistic, sequence_autoencoder, triplets, focal, gated, cosine_head, transfer,
+        deep_language_model, mixture_density, proximal_policy,
     )
 }  # fmt: skip

@@ -159,7 +159,7 @@ class _Reader:
         node = self._node(Node(
             self._id(), "op", None, op, op, ", ".join(f"axis={v}" for k, v in kwargs.items() if k == "axis"),
             registered.formula if registered else "", registered.gradient if registered else "",
-            self._scope([n for _, n in found]), True, value if value is not None else unknown(self._shape(fn)),
+            self._scope([n for _, n in found]), True, value if value is not None else unknown(fn),
             self.gradients.get(fn), source_line(fn), tuple(args), kwargs, known=known,
         ))  # fmt: skip
         self.made[fn] = node

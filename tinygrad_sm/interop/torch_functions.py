@@ -162,9 +162,11 @@ def values_saved(functions: Iterable[Any]) -> dict[Any, Array]:
     return found
 
 
-def unknown(shape: tuple[int, ...]) -> Array:
-    """Return zeros that take no memory, in place of numbers that nobody kept."""
-    return np.broadcast_to(np.zeros((), np.float32), shape)
+def unknown(fn: Any) -> Array:
+    """Return zeros that take no memory, of the shape and dtype of what a function's op returned and nobody kept."""
+    data = fn._input_metadata[0]
+    dtype = str(data.dtype).removeprefix("torch.")
+    return np.broadcast_to(np.zeros((), dtype if dtype in ("float16", "float64") else "float32"), tuple(data.shape))
 
 
 def signed(n: int) -> int:

@@ -22,7 +22,7 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
     """If the entries of q and k have variance 1, q·k has variance d_k, and a softmax of that is all but one-hot.
 
     Measured: the standard deviation of the scores within a row, beside √d_k. Reported only if the scores are not
-    divided, are spread as that argument says (by half of √d_k or more), and the weights are sharp for it: more than one
+    divided, are spread as that argument says (by half of √d_k, and by 3, or more), and the weights are sharp for it: more than one
     row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. A model whose small weights make
     up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is learnt.
     """
@@ -33,7 +33,7 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
         if measured is None:
             continue
         spread, sharp, entropy = measured
-        if spread < 2 or spread < 0.5 * math.sqrt(found.d_k) * found.factor or (sharp < 0.05 and entropy > 0.6):
+        if spread < 3 or spread < 0.5 * math.sqrt(found.d_k) * found.factor or (sharp < 0.05 and entropy > 0.6):
             continue
         evidence = {
             "standard deviation of the scores": spread, "√d_k": math.sqrt(found.d_k), "rows above 0.99": sharp,
@@ -105,7 +105,9 @@ def _shifted_tokens(graph: Graph, call: LossCall) -> tuple[Node, Array] | None:
     if call.target is None or call.soft:
         return None
     ignored = call.node.kwargs.get("ignore_index", -100)
-    for node in graph:
+    for node in reversed(
+        graph.nodes
+    ):  # the last such embedding: an encoder before may see the text that a decoder writes
         indices = node.args[1] if node.op == "embedding" else None
         if not isinstance(indices, np.ndarray) or indices.ndim != 2 or indices.shape[1] < 4:
             continue

@@ -139,9 +139,13 @@ def no_gradient(context: Context) -> Iterator[Finding]:
     """A parameter that the loss does not come from never moves.
 
     It is unused, or detach(), .data, sm.no_grad() or an op without a gradient cut the way to it. Parameters that are
-    frozen (requires_grad=False) are meant to be so.
+    frozen (requires_grad=False) are meant to be so, and so are those that the optimiser, if it is given, does not move.
     """
     trained = [p for p in context.parameters if p.requires_grad and all(p.shape)]
+    if context.optimizer is not None:  # what it does not move is meant to be still
+        moved = {id(p) for group in context.optimizer.param_groups for p in group["params"]}
+        names = {name for name, p in context.model.named_parameters() if id(p) in moved}
+        trained = [p for p in trained if p.name in names]
     without = [p for p in trained if p.node is None or p.node.grad is None]
     if not without or not context.root.requires_grad:
         return
@@ -240,6 +244,8 @@ def _dependence(context: Context) -> float:
     except (TypeError, ValueError, IndexError) as error:
         raise UncheckedError(f"the model does not take inputs=: {error}") from None
     first, second = outputs
+    if first.dtype.kind != "f":
+        raise UncheckedError("the model does not return floats first")
     if first.shape != second.shape or not (np.isfinite(first).all() and np.isfinite(second).all()):
         return np.inf
     return float(np.abs(first.astype(np.float64) - second).max(initial=0.0))

@@ -265,9 +265,11 @@ def double_mean(context: Context) -> Iterator[Finding]:
             continue
         inner, n = divided
         # A mean of N losses that is divided by N, or N losses that are divided by N and then averaged.
-        counts = _mean_counts(context.graph, behind(context.graph, inner, {*VIEWS, "neg"}))
+        mean = behind(context.graph, inner, {*VIEWS, "neg"})
+        counts = _mean_counts(context.graph, mean) if node.value.size == 1 == mean.value.size else set()
         for user in _after(context.graph, node):
-            counts |= {size for size in _mean_counts(context.graph, user) if size == node.value.size}
+            found = _mean_counts(context.graph, user) if user.value.size == 1 else set()
+            counts |= {size for size in found if size == node.value.size}
         if n >= 16 and n in counts:
             yield finding(
                 "double-mean", node, "warning",

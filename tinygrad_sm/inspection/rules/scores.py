@@ -10,7 +10,7 @@ import numpy as np
 
 from ...graph import Graph, Node
 from ...tensor import Array
-from .reading import VIEWS, argument, arguments, behind, number, users
+from .reading import VIEWS, argument, arguments, behind, is_parameter, number, users
 
 HIDES = -1e4  # an additive mask of this or less hides a key
 HEADS = 16  # of a fused op so many heads are measured
@@ -110,6 +110,8 @@ def _composed(graph: Graph, node: Node) -> Attention | None:
     if operands is None:
         return None
     (q, k), d_k = operands
+    if is_parameter(behind(graph, q)) != is_parameter(behind(graph, k)):
+        return None  # a layer, such as that which gates experts
     factor = _times(factor, _times(_scaling(graph, q), _scaling(graph, k)))
     factor = _times(factor, 1 / float(node.kwargs.get("temperature", 1.0)))
     shape = (-1, *node.shape[-2:])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...graph import Graph, Node
+from ...graph import Graph, Node, is_finite
 from ...tensor import Array
 from ...viz.states import CERTAIN, saturated_rows
 from .attention import overflowing, without_keys
@@ -111,10 +111,14 @@ def _shifted(z: Array, axis: int) -> bool:
 def non_finite(context: Context) -> Iterator[Finding]:
     """The op at which NaN or inf begins: all that went in was finite, and what came out is not.
 
-    Most are an exp that overflows, a log of 0, a division by 0, or weights that grew in steps too large. A −inf that a
-    softmax absorbs, as of a mask, is none. sm.detect_anomaly() stops a program at the line where it happens.
+    Most are an exp that overflows, a log of 0, a division by 0, or weights that grew in steps too large. An inf that
+    goes no further, as the −inf of a mask in a softmax, is none. sm.detect_anomaly() stops a program at the line where
+    it happens.
     """
-    graph, first = context.graph, context.graph.first_nonfinite()
+    graph = context.graph
+    if is_finite(context.root.value) and all(is_finite(node.grad) for node in graph if node.op is None):
+        return  # whatever is inf on the way does no harm, as in the minimum of what a mask leaves
+    first = graph.first_nonfinite()
     explained = {node.id for node, _ in overflowing(context)} | _leading_to(graph, without_keys(context))
     kind = "value" if "value" in first.values() else "grad"  # a gradient of NaN follows from a value of NaN
     for node in graph:
@@ -122,6 +126,8 @@ def non_finite(context: Context) -> Iterator[Finding]:
             continue
         array = node.value if kind == "value" else node.grad
         assert array is not None
+        if kind == "value" and _harmless(graph, node):
+            continue
         bad = "NaN" if np.isnan(array).any() else "inf"
         name = node.op or node.name or node.role
         where = f"{name} makes" if node.op is not None and kind == "value" else f"the {kind} of {name} has"
@@ -135,6 +141,14 @@ def non_finite(context: Context) -> Iterator[Finding]:
             "are NaN.",
             fix, {"entries": int((~np.isfinite(array)).sum()), "of": array.size, **_ranges(graph, node)},
         )  # fmt: skip
+
+
+def _harmless(graph: Graph, node: Node) -> bool:
+    """Tell whether inf in a node goes no further: all that used it is finite, and so is its gradient."""
+    after = users(graph, node)
+    return (
+        bool(after) and not np.isnan(node.value).any() and all(map(is_finite, [node.grad, *(u.value for u in after)]))
+    )
 
 
 def _origin(graph: Graph, node: Node) -> tuple[str, str]:
