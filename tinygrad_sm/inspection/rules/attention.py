@@ -24,7 +24,8 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
     Measured: the standard deviation of the scores within a row, beside √d_k. Reported only if the scores are not
     divided, are spread as that argument says (by half of √d_k, and by 3, or more), and the weights are sharp for it:
     more than one row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. A model whose small
-    weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is learnt.
+    weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is
+    learnt.
     """
     for found in attentions(context.graph):
         if found.factor is None or found.factor * math.sqrt(found.d_k) < 2:
