@@ -45,7 +45,7 @@ def test_ops_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "softmax", "exp", "--order", "1"]) == 0
     out = capsys.readouterr().out
     assert rows(out) == {"softmax": "ok", "exp": "ok"}
-    assert "Σ exp(z/T)" in out
+    assert "Σⱼ exp(zⱼ/T)" in out
     assert "2 ops: 2 ok" in out
 
 
