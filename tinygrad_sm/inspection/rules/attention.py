@@ -12,7 +12,7 @@ from ...graph import Graph, Node, history, rms
 from ...tensor import Array, Tensor
 from .base import Context, Finding, UncheckedError, finding, rule
 from .reading import LossCall, argument, arguments, loss_calls, users
-from .scores import HIDES, Attention, attentions, visible_keys, weighs_values
+from .scores import HIDES, Attention, undivided, visible_keys, weighs_values
 
 SHARP = 0.99  # a row with such a weight looks at one key only
 
@@ -22,13 +22,12 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
     """If the entries of q and k have variance 1, q·k has variance d_k, and a softmax of that is all but one-hot.
 
     Measured: the standard deviation of the scores within a row, beside √d_k. Reported only if the scores are not
-    divided, are spread as that argument says (by half of √d_k, and by 3, or more), and the weights are sharp for it: more than one
-    row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. A model whose small weights make
-    up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is learnt.
+    divided, are spread as that argument says (by half of √d_k, and by 3, or more), and the weights are sharp for it:
+    more than one row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. A model whose small
+    weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is
+    learnt.
     """
-    for found in attentions(context.graph):
-        if found.factor is None or found.factor * math.sqrt(found.d_k) < 2:
-            continue
+    for found in undivided(context.graph):
         measured = _sharpness(found)
         if measured is None:
             continue
