@@ -64,8 +64,8 @@ def _twice(call: LossCall, found: Normalized) -> Finding:
     return finding(
         id, call.node, "error",
         f"cross_entropy takes logits and applies log-softmax itself, but is given {what}, so softmax is taken of "
-        f"numbers between 0 and 1. The loss cannot fall below {least:.3g} nats, and its gradient is small even where "
-        "the model is wrong.",
+        f"numbers between 0 and 1. The loss of an example cannot fall below {least:.3g} nats, and its gradient is "
+        "small even where the model is wrong.",
         fix.format(found.kind), evidence,
     )  # fmt: skip
 
