@@ -111,6 +111,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
         lambda: F.cross_entropy(F.softmax(mlp()(X.reshape(8, 8, 8)), -1).transpose(1, 2), Y.reshape(8, 8)),
         "softmax-before-cross-entropy", "cross_entropy",
     ),
+    "soft targets": (
+        lambda: F.cross_entropy(F.softmax(mlp()(X), 1), F.softmax(torch.randn(64, 4), 1)),
+        "softmax-before-cross-entropy", "log_softmax",
+    ),
     "nll of probabilities": (lambda: F.nll_loss(F.softmax(mlp()(X), 1), Y), "nll-on-probabilities", "nll_loss"),
     "nll of logits": (lambda: F.nll_loss(mlp()(X), Y), "nll-on-logits", "nll_loss"),
     "log of softmax": (lambda: -F.softmax(mlp()(X), -1).log()[torch.arange(64), Y].mean(), "log-of-softmax", "log"),

@@ -57,6 +57,12 @@ def nll_of_log_softmax_of_softmax() -> dict[str, Any]:
     return {"loss": F.nll_loss(F.log_softmax(F.softmax(z)), y)}  # planted
 
 
+def loss_written_out() -> dict[str, Any]:
+    z, y = logits()
+    log_p = F.log_softmax(F.softmax(z))  # planted
+    return {"loss": -(log_p * np.eye(4, dtype=np.float32)[y]).sum(axis=1).mean()}
+
+
 def mixture_of_experts_first() -> dict[str, Any]:
     """Probabilities that no softmax made last: an average of two."""
     z, y = logits()
@@ -172,6 +178,7 @@ CASES = [
     Case("softmax-before-cross-entropy", softmax_by_hand_first, softmax_once, "cross_entropy"),
     Case("softmax-before-cross-entropy", clipped_softmax_in_pytorchs_layout, classes_on_their_axis, "cross_entropy"),
     Case("softmax-before-cross-entropy", nll_of_log_softmax_of_softmax, nll_of_log_probabilities, "nll_loss"),
+    Case("softmax-before-cross-entropy", loss_written_out, nll_of_log_probabilities, "log_softmax"),
     Case("softmax-before-cross-entropy", mixture_of_experts_first, softmax_once, "cross_entropy"),
     Case("nll-on-probabilities", nll_of_probabilities, nll_of_log_probabilities, "nll_loss"),
     Case("nll-on-logits", nll_of_logits, nll_of_log_probabilities, "nll_loss"),

@@ -12,7 +12,7 @@ from ...graph import Graph, Node, history, rms
 from ...tensor import Array, Tensor
 from .base import Context, Finding, UncheckedError, finding, rule
 from .reading import LossCall, argument, arguments, loss_calls, users
-from .scores import HIDES, Attention, attentions, visible_keys, weighs_values
+from .scores import HIDES, Attention, undivided, visible_keys, weighs_values
 
 SHARP = 0.99  # a row with such a weight looks at one key only
 
@@ -27,9 +27,7 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
     weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is
     learnt.
     """
-    for found in attentions(context.graph):
-        if found.factor is None or found.factor * math.sqrt(found.d_k) < 2:
-            continue
+    for found in undivided(context.graph):
         measured = _sharpness(found)
         if measured is None:
             continue

@@ -36,9 +36,8 @@ def softmax_before_cross_entropy(context: Context) -> Iterator[Finding]:
     loss cannot fall below log(1 + (C − 1)/e), and the gradient is small everywhere. The model learns, but slowly and
     not far. A log_softmax before cross_entropy changes nothing, and costs time.
     """
-    for call in loss_calls(context.graph):
-        if call.kind != "logits":
-            continue
+    calls = [call for call in loss_calls(context.graph) if call.kind == "logits"]
+    for call in [*calls, *_written_out(context.graph, {call.scores.id for call in calls})]:
         given = behind(context.graph, call.scores, {*VIEWS, "clip"})
         found = normalized(context.graph, given)
         if found is None and given.op is not None and call.scores.known and are_probabilities(call.values):
@@ -47,12 +46,26 @@ def softmax_before_cross_entropy(context: Context) -> Iterator[Finding]:
             yield _twice(call, found)
 
 
+def _written_out(graph: Graph, known: set[str]) -> Iterator[LossCall]:
+    """Yield what a log_softmax is given of which no loss op is known to follow: the loss may be −Σ q·log p by hand."""
+    for node in graph:
+        scores = argument(graph, node, 0) if node.op == "log_softmax" else None
+        if scores is None or scores.id in known:
+            continue
+        found = normalized(graph, behind(graph, scores, {*VIEWS, "clip"}))
+        if found is not None and found.kind != "log_softmax":
+            axis = int(node.kwargs.get("axis", -1))
+            yield LossCall(node, "logits", scores, None, node.shape[axis], axis=axis)
+
+
 def _twice(call: LossCall, found: Normalized) -> Finding:
+    op = call.node.op if call.node.op == "log_softmax" else "cross_entropy"
+    itself = " and applies log-softmax itself" * (op != "log_softmax")
     id, fix = "softmax-before-cross-entropy", "loss = sm.cross_entropy(logits, target)  # logits: before the {}"
     if found.kind == "log_softmax":
         return finding(
             id, call.node, "note",
-            "cross_entropy is given log-probabilities, and takes their log-softmax again. Nothing changes but the "
+            f"{op} is given log-probabilities, and takes their log-softmax again. Nothing changes but the "
             "time it takes, if both have the same axis.",
             fix.format("log_softmax"), {"classes": call.n_classes},
         )  # fmt: skip
@@ -63,9 +76,9 @@ def _twice(call: LossCall, found: Normalized) -> Finding:
     what = "the result of a sigmoid" if found.kind == "sigmoid" else "probabilities"
     return finding(
         id, call.node, "error",
-        f"cross_entropy takes logits and applies log-softmax itself, but is given {what}, so softmax is taken of "
-        f"numbers between 0 and 1. The loss cannot fall below {least:.3g} nats, and its gradient is small even where "
-        "the model is wrong.",
+        f"{op} takes logits{itself}, but is given {what}, so softmax is taken of "
+        f"numbers between 0 and 1. The loss of an example cannot fall below {least:.3g} nats, and its gradient is "
+        "small even where the model is wrong.",
         fix.format(found.kind), evidence,
     )  # fmt: skip
 

@@ -27,11 +27,11 @@ class Attention:
     weights: Array
     gradient: Array | None  # of the scores
     d_k: int
-    factor: Factor  # what q·k was multiplied with
+    factor: float  # what q·k was multiplied with
 
 
-def attentions(graph: Graph) -> Iterator[Attention]:
-    """Yield each attention of a graph whose numbers are known."""
+def undivided(graph: Graph) -> Iterator[Attention]:
+    """Yield each attention of a graph whose numbers are known, and whose scores are not divided by √d_k."""
     for node in graph:
         if not node.known or not node.value.size:
             continue
@@ -40,12 +40,22 @@ def attentions(graph: Graph) -> Iterator[Attention]:
             yield found
 
 
+def _undivided(factor: float, d_k: int) -> bool:
+    return factor * math.sqrt(d_k) >= 2
+
+
 # -- the op -------------------------------------------------------------------------------------
 
 
 def _fused(graph: Graph, node: Node) -> Attention | None:
-    q, k, v = (_heads(np.asarray(x), node) for x in node.args[:3])
     scale = float(node.kwargs.get("scale", 1.0))
+    q_node, k_node = argument(graph, node, 0), argument(graph, node, 1)
+    assert q_node is not None
+    assert k_node is not None
+    factor = _times(scale, _times(_scaling(graph, q_node), _scaling(graph, k_node)))
+    if factor is None or not _undivided(factor, node.args[0].shape[-1]):
+        return None
+    q, k, v = (_heads(np.asarray(x), node) for x in node.args[:3])
     scores = (q * scale) @ k.swapaxes(-1, -2)
     allowed, bias = visible_keys(node)
     allowed = np.broadcast_to(allowed, (*node.shape[:-1], k.shape[-2]))
@@ -57,10 +67,6 @@ def _fused(graph: Graph, node: Node) -> Attention | None:
     if node.grad is not None:
         g = _heads(node.grad, node) @ v.swapaxes(-1, -2)
         gradient = weights * (g - (weights * g).sum(axis=-1, keepdims=True))
-    q_node, k_node = argument(graph, node, 0), argument(graph, node, 1)
-    assert q_node is not None
-    assert k_node is not None
-    factor = _times(scale, _times(_scaling(graph, q_node), _scaling(graph, k_node)))
     return Attention(node, scores, allowed, weights, gradient, q.shape[-1], factor)
 
 
@@ -114,6 +120,8 @@ def _composed(graph: Graph, node: Node) -> Attention | None:
         return None  # a layer, such as that which gates experts
     factor = _times(factor, _times(_scaling(graph, q), _scaling(graph, k)))
     factor = _times(factor, 1 / float(node.kwargs.get("temperature", 1.0)))
+    if factor is None or not _undivided(factor, d_k):
+        return None
     shape = (-1, *node.shape[-2:])
     weights = node.value.reshape(shape)
     # log p is the scores less a number for each row, which is enough to tell how far they are spread.
