@@ -111,7 +111,7 @@ _concatenate = Op(
     _concatenate_rule,
     name="concatenate",
     formula="[a, b, …]",
-    gradient="g, cut into the parts",
+    gradient="g cut into the parts",
     latex=(r"[a, b, \dots]", r"\bar a = g_{:n},\; \bar b = g_{n:}"),
     samples=[call((2, 3), (1, 3), axis=0), call((2, 1), (2, 3), (2, 2), axis=-1)],
 )
