@@ -295,7 +295,7 @@ def test_a_large_graph_without_modules() -> None:
     text = str(sm.explain(y.sum()))
     assert len(text.splitlines()) < 40
     assert "comes in    dloss = 1\n" in text
-    assert f"dx = {Graph(y.sum()).find('x')[0].grad.item():.4g}" in text
+    assert f"dx (1,), RMS {Graph(y.sum()).find('x')[0].grad.item():.4g}" in text
 
 
 # -- cards ----------------------------------------------------------------------------------------
