@@ -10,7 +10,7 @@ import formulas
 import numpy as np
 import pytest
 from formulas import Scope
-from helpers import NEEDS_SCIPY, leaf, normal
+from helpers import DIFFERENTIABLE, NEEDS_SCIPY, leaf, normal
 
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
@@ -111,6 +111,25 @@ def test_each_step_of_a_small_graph_stands_in_the_order_of_the_engine() -> None:
     assert re.findall(r"^Step \d+: (\w+),", text, re.M) == ops == ["mul", "sub", "add", "mul"]
     assert "goes out    dw = dt1·x = 4·3 = 12" in text
     assert "sum         derr = 2 + 2 = 4" in text
+
+
+def test_ops_of_many_arguments_and_indices_are_written_with_their_names() -> None:
+    a, b = named("a", [[1.0, 2.0]]), named("b", [[3.0, 4.0]])
+    joined = sm.concatenate([a, b], axis=0)
+    text = str(sm.explain((sm.einsum("ij,kj->ik", joined, a) * joined[[0, 0, 1], [0, 1, 1]][:2]).sum()))
+    assert "= [a, b] joined along axis 0" in text
+    assert "= einsum ij,kj->ik of t1, a" in text
+    assert "t1[[0, 0, 1], [0, 1, 1]]" in text
+    assert re.search(r"db = dt1 cut into the parts = ", text)
+
+
+@pytest.mark.parametrize("case", DIFFERENTIABLE)
+def test_every_op_can_stand_in_a_graph(case: Any) -> None:
+    inputs, _ = case.boxed(case.arguments(seed=1))
+    y = case(*inputs)
+    explanation = sm.explain(y.sum() if y.shape else y)
+    assert f"{case.op.name}, " in str(explanation)
+    assert all(map(balanced, re.findall(r"\$\$\n(.*?)\n\$\$", explanation.markdown(), re.S)))
 
 
 def test_no_gradient_is_touched() -> None:
@@ -274,7 +293,9 @@ def test_a_large_graph_without_modules() -> None:
     for _ in range(60):
         y = (y * 1.01).tanh()
     text = str(sm.explain(y.sum()))
-    assert len(text.splitlines()) < 400
+    assert len(text.splitlines()) < 40
+    assert "comes in    dloss = 1\n" in text
+    assert f"dx (1,), RMS {Graph(y.sum()).find('x')[0].grad.item():.4g}" in text
 
 
 # -- cards ----------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from formulas import Term, read
 from helpers import DIFFERENTIABLE, Case
+from latex import as_formula
 
-from tinygrad_sm.inspection.formula import FormulaError, as_text
+from tinygrad_sm.inspection.formula import FormulaError, as_text, clauses, parse
 from tinygrad_sm.op import REGISTRY
 
 # Formulas in words: these ops move numbers, and where to is what an index or a specification says.
@@ -79,6 +80,15 @@ def test_the_gradient_formula_means_what_the_rule_computes(case: Case) -> None:
     for found, expected in pairs:
         assert found is not None, f"{case.op.name} has no formula for an argument"
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_latex_means_the_same(case: Case) -> None:
+    """Read the LaTeX of the registry as a formula, and evaluate it beside the rule too."""
+    own = [(name, parse(text)) for name, text in clauses(as_formula(case.op.latex[1]))]
+    own += [(name, parse(text)) for name, text in clauses(as_formula(case.op.latex[0]))[1:] if name]
+    terms = [(name, ("or 0", term) if case.op.gradient.endswith("(0 at 0)") else term) for name, term in own]
+    assert agree(case, terms), terms
 
 
 def test_the_lists_of_exceptions_are_not_stale() -> None:

@@ -82,9 +82,8 @@ def _group(
     path = _path(group)
     ops = [node for node in group.nodes if node.op is not None]
     times = f", {len(group.parts)} equal ones" if len(group.parts) > 1 else ""
-    yield Block(
-        "heading", f"Step {count}: `{path}` ({_kind(group.label)}{times}, {len(ops)} op{'s' * (len(ops) != 1)})"
-    )
+    kind = f"{_kind(group.label)}{times}" if group.label != _kind(group.label) else times.removeprefix(", ")
+    yield Block("heading", f"Step {count}: `{path}` ({kind or 'a stretch'}, {len(ops)} op{'s' * (len(ops) != 1)})")
     into, out = _through(graph, group.nodes)
     if into:
         yield _said("comes in", _listed(into, names))
@@ -105,7 +104,8 @@ def _group(
         words = [f"{name.removeprefix(path + '.')} {number(rms(grad))}" for name, grad in own[:6]]
         more = f", and {len(own) - 6} more" if len(own) > 6 else ""
         yield _said("parameters", f"RMS of their gradients: {', '.join(words)}{more}")
-    yield _said("look inside", f'sm.explain(loss, expand="{_expandable(group)}")')
+    if group.is_module or any(len(op.scope) >= len(group.scope) for op in ops):
+        yield _said("look inside", f'sm.explain(loss, expand="{_expandable(group)}")')
 
 
 def _path(group: Group) -> str:
@@ -125,7 +125,11 @@ def _through(graph: Graph, nodes: Sequence[Node]) -> tuple[dict[str, Array], dic
     inside = {node.id for node in nodes}
     into = [e for node in nodes if node.op for e in graph.edges_from(node) if e.target not in inside]
     out = [e for node in nodes if node.op for e in graph.edges_into(node) if e.source not in inside]
-    return _sizes(into), _sizes(e for e in out if not (graph[e.source].op is None and graph[e.source].scope))
+    found = _sizes(into)
+    for node in nodes:  # where the backward pass starts, the start comes in too
+        if node.seed is not None:
+            found[node.id] = found[node.id] + node.seed if node.id in found else node.seed
+    return found, _sizes(e for e in out if not (graph[e.source].op is None and graph[e.source].scope))
 
 
 def _sizes(edges: Iterable[Edge]) -> dict[str, Array]:
@@ -138,7 +142,12 @@ def _sizes(edges: Iterable[Edge]) -> dict[str, Array]:
 
 
 def _listed(arrays: dict[str, Array], names: Mapping[str, str]) -> str:
-    parts = [f"{gradient_name(names[id])} {tuple(a.shape)}, RMS {number(rms(a))}" for id, a in list(arrays.items())[:3]]
+    parts = [
+        f"{gradient_name(names[id])} = {number(a[()])}"
+        if a.ndim == 0
+        else f"{gradient_name(names[id])} {tuple(a.shape)}, RMS {number(rms(a))}"
+        for id, a in list(arrays.items())[:3]
+    ]
     return "; ".join(parts) + (f", and {len(arrays) - 3} more" if len(arrays) > 3 else "")
 
 

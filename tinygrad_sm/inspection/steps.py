@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..call import brief
 from ..graph import Edge, Graph, Node, rms
 from ..op import REGISTRY
@@ -49,9 +51,25 @@ def rule_of(graph: Graph, node: Node, names: Mapping[str, str]) -> Rule:
     used = set().union(*(names_in(t) for t, _ in backward.values() if isinstance(t, tuple)), set())
     used |= {n for name, term in defined.items() if name in used for n in names_in(term)}
     first = _parsed(forward[0][1])
-    shown = substitute(first, known) if first else _worded(forward[0][1], known)
+    shown = _joined(graph, node, names) or (substitute(first, known) if first else _worded(forward[0][1], known))
     used |= names_in(shown) if isinstance(shown, tuple) else set()
     return Rule(shown, backward, [(name, term) for name, term in defined.items() if name in used])
+
+
+def _index(index: Any) -> str:
+    """Write an index; short arrays of integers in full."""
+    if isinstance(index, tuple) and index:
+        return ", ".join(map(_index, index))
+    whole = isinstance(index, np.ndarray) and index.dtype != bool and index.ndim == 1 and index.size <= 6
+    return str(index.tolist()) if whole else brief(index)
+
+
+def _joined(graph: Graph, node: Node, names: Mapping[str, str]) -> str | None:
+    """Write the call of an op that takes any number of arguments."""
+    given = ", ".join(names[edge.source] for edge in graph.edges_into(node))
+    if node.op == "einsum":
+        return f"einsum {node.constants.get('spec')} of {given}"
+    return f"[{given}] joined along axis {node.constants.get('axis')}" if node.op == "concatenate" else None
 
 
 def _texts(graph: Graph, node: Node) -> tuple[str, str]:
@@ -109,7 +127,7 @@ def _meanings(graph: Graph, node: Node, letters: tuple[str, ...], names: Mapping
     if node.op in ("layer_norm", "rms_norm"):
         known |= {c: ("num", n) for p, c, n in ((1, "w", "1"), (2, "b", "0")) if p not in edges and c in letters}
     if "index" in node.constants:
-        known["i"] = known["[i]"] = ("name", visible(brief(node.constants["index"]), limit=40), "")
+        known["i"] = known["[i]"] = ("name", visible(_index(node.constants["index"]), limit=40), "")
     if node.op in LOSSES:
         known |= _of_loss(graph, node, known)
     return known

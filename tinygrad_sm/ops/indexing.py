@@ -49,7 +49,7 @@ _put: Op = Op(
     name="put",
     formula="x added into zeros at i",
     gradient="g[i]",
-    latex=(r"\textstyle\sum_i x_i\, e_i", r"g_i"),
+    latex=(r"\textstyle\sum_i x_i\, e_i", r"g[i]"),
     samples=[call((3,), index=np.array([0, 2, 2]), shape=(4,)), call((2,), index=1, shape=(3, 2))],
 )
 
@@ -167,7 +167,7 @@ _embedding_rows: Op = Op(
     name="embedding_rows",
     formula="rows added into zeros at i",
     gradient="g[i]",
-    latex=(r"\textstyle\sum_i e_i\, x_i^\top", r"g_i"),
+    latex=(r"\textstyle\sum_i e_i\, x_i^\top", r"g[i]"),
     samples=[call((2, 2, 3), np.array([[0, 3], [3, 1]]), n=5)],
 )
 

@@ -141,7 +141,7 @@ max = Op(
     name="max",
     formula="max x",
     gradient="g·[x = y]/Σ [x = y]",
-    latex=(r"\max_i x_i", r"g\,[x_i = y] / \textstyle\sum_j [x_j = y]"),
+    latex=(r"\max_i x_i", r"g\,[x = y] / \textstyle\sum [x = y]"),
     samples=AXES,
 )
 min = Op(
@@ -150,7 +150,7 @@ min = Op(
     name="min",
     formula="min x",
     gradient="g·[x = y]/Σ [x = y]",
-    latex=(r"\min_i x_i", r"g\,[x_i = y] / \textstyle\sum_j [x_j = y]"),
+    latex=(r"\min_i x_i", r"g\,[x = y] / \textstyle\sum [x = y]"),
     samples=AXES,
 )
 

@@ -48,7 +48,7 @@ _flip = Op(
     name="flip",
     formula="flip(x)",
     gradient="flip(g)",
-    latex=(r"y_i = x_{n-i}", r"g_{n-i}"),
+    latex=(r"\mathrm{flip}(x)", r"\mathrm{flip}(g)"),
     samples=[call((2, 3), axis=1), call((2, 3), axis=(0, 1))],
 )
 
@@ -65,7 +65,7 @@ _tril = Op(
     name="tril",
     formula="tril(x, k)",
     gradient="tril(g, k)",
-    latex=(r"x_{ij}[j \le i + k]", r"g_{ij}[j \le i + k]"),
+    latex=(r"\mathrm{tril}(x, k)", r"\mathrm{tril}(g, k)"),
     samples=[call((3, 3)), call((2, 3, 4), k=1)],
 )
 _triu = Op(
@@ -74,7 +74,7 @@ _triu = Op(
     name="triu",
     formula="triu(x, k)",
     gradient="triu(g, k)",
-    latex=(r"x_{ij}[j \ge i + k]", r"g_{ij}[j \ge i + k]"),
+    latex=(r"\mathrm{triu}(x, k)", r"\mathrm{triu}(g, k)"),
     samples=[call((3, 3)), call((2, 3, 4), k=1)],
 )
 _astype = Op(
@@ -111,7 +111,7 @@ _concatenate = Op(
     _concatenate_rule,
     name="concatenate",
     formula="[a, b, …]",
-    gradient="g, cut into the parts",
+    gradient="g cut into the parts",
     latex=(r"[a, b, \dots]", r"\bar a = g_{:n},\; \bar b = g_{n:}"),
     samples=[call((2, 3), (1, 3), axis=0), call((2, 1), (2, 3), (2, 2), axis=-1)],
 )
