@@ -26,14 +26,19 @@ MODE: ContextVar[Mode] = ContextVar("tinygrad_sm_mode", default=Mode())  # noqa:
 
 
 @contextmanager
-def grad_mode(on: bool) -> Iterator[None]:
-    """Record the ops called inside, or don't."""
+def within(**changes: Any) -> Iterator[None]:
+    """Let these fields of the mode hold inside."""
     before = MODE.get()
     try:  # what is set inside is undone even if Ctrl-C comes right after it
-        MODE.set(before._replace(grad=on))
+        MODE.set(before._replace(**changes))
         yield
     finally:
         MODE.set(before)
+
+
+def grad_mode(on: bool) -> Any:
+    """Record the ops called inside, or don't."""
+    return within(grad=on)
 
 
 def no_grad() -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..graph import Graph
 from ..interop import torch
-from ..mode import MODE
+from ..mode import within
 from ..nn.module import Module
 from ..ops.options import shown
 from ..optimizer import Optimizer
@@ -191,14 +191,8 @@ def doctor(
     0
     """
     silenced = checked_ids(silence, "doctor")
-    with np.errstate(all="ignore"):
-        before = MODE.get()
-        try:  # what is computed here is not the user's program
-            MODE.set(before._replace(watch=None, grad=True))
-            context = read(loss, model, optimizer, inputs)
-            return run(context, silenced)
-        finally:
-            MODE.set(before)
+    with np.errstate(all="ignore"), within(watch=None, grad=True):  # what is computed here is not the user's program
+        return run(read(loss, model, optimizer, inputs), silenced)
 
 
 def run(context: Context, silenced: Sequence[str] = ()) -> Report:

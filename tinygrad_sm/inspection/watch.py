@@ -9,13 +9,13 @@ import linecache
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..mode import MODE
+from ..mode import MODE, within
 from ..op import Op
 from ..tensor import Tensor
 
@@ -82,15 +82,9 @@ def record() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def watched(watch: Recorder) -> Iterator[None]:
+def watched(watch: Recorder) -> AbstractContextManager[None]:
     """Let `watch` see the ops and backward passes of this context."""
-    before = MODE.get()
-    try:
-        MODE.set(before._replace(watch=watch))
-        yield
-    finally:
-        MODE.set(before)
+    return within(watch=watch)
 
 
 class Recorder:

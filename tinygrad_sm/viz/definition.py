@@ -9,7 +9,7 @@ import numpy as np
 
 from ..checks import check_unchanged
 from ..graph import history, variables
-from ..mode import MODE, Call
+from ..mode import Call, within
 from ..tensor import Tensor, wrap
 
 
@@ -59,12 +59,9 @@ def _defined(t: Tensor, args: tuple[Any, ...], before: float) -> Tensor:
     """Compute the definition of a fused op, recorded under its name, at its place: between `before` and `t`."""
     assert t.op is not None
     assert t.op.definition is not None
-    mode, start = MODE.get(), wrap(np.zeros(())).order
-    try:
-        MODE.set(mode._replace(grad=True, scope=(*t.scope, Call(t.op.name)), watch=None))
+    start = wrap(np.zeros(())).order
+    with within(grad=True, scope=(*t.scope, Call(t.op.name)), watch=None):
         y: Tensor = t.op.definition(*args, **t.kwargs)
-    finally:
-        MODE.set(mode)
     made = [m for m in history([y], start) if m.order > start]  # none, if the definition returns an argument
     for i, m in enumerate(made, 1):
         m.order = before + (t.order - before) * i / len(made)  # type: ignore[assignment]  # a fraction sorts as well
