@@ -87,6 +87,16 @@ def test_weights_that_a_repeat_shares_count_for_each_of_its_parts():
     assert found.rms == pytest.approx(joint_rms([n.grad for n in graph if n.role == "parameter"]))
 
 
+def test_infinite_shares_of_a_repeat_are_summed_without_a_warning():
+    w, h = leaf([1.0], "w", ("M",)), leaf([1.0], "x")
+    for i in range(3):
+        with scope(f"blocks.{i}: M"):
+            h = h + w * 1e200 - w * 1e200
+    graph = Graph(h.sum() * 1e200)  # the gradient of w is inf − inf
+    (repeat,) = [g for g in Tree(graph).groups.values() if not g.is_module]
+    assert np.isnan(statistics(repeat, graph).each).all()
+
+
 def test_definitions_stand_in_their_place_in_the_order():
     a, b = leaf([[1.0, 2.0]], "a"), leaf([[2.0, 0.0]], "b")
     with scope("a: Tower"):

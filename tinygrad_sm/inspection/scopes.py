@@ -10,14 +10,14 @@ from ..graph import Edge, Graph, Node, dotted, rms
 from ..tensor import Array
 from ..text import visible
 from ..viz.fold import View
-from ..viz.groups import Group, joint_rms
+from ..viz.groups import Group, joint_rms, summed
 from .arrays import number
 from .derivations import DERIVATIONS, derivation
 from .document import Block, equation
 from .formula import gradient_name
 from .formula_latex import tex
 from .op_notes import NOTES, Note
-from .steps import arrivals, step
+from .steps import arrivals, contributions, step
 
 LONGEST = 60  # characters of a module's label
 
@@ -32,7 +32,7 @@ def all_steps(graph: Graph, view: View, names: Mapping[str, str], numbers: int, 
             continue
         if isinstance(item, Node) and item.op is None:
             users = [edge for edge in graph.edges_from(item) if edge.share is not None]
-            if len(users) + (item.seed is not None) > 1 and all(view.of[e.target] == e.target for e in users):
+            if contributions(graph, item) > 1 and all(view.of[e.target] == e.target for e in users):
                 yield Block("heading", f"Sum: {_leaf(item)} `{names[item.id]}`")
                 yield from arrivals(graph, item, names, numbers, folded)
             continue
@@ -125,20 +125,13 @@ def _through(graph: Graph, nodes: Sequence[Node]) -> tuple[dict[str, Array], dic
     inside = {node.id for node in nodes}
     into = [e for node in nodes if node.op for e in graph.edges_from(node) if e.target not in inside]
     out = [e for node in nodes if node.op for e in graph.edges_into(node) if e.source not in inside]
-    found = _sizes(into)
-    for node in nodes:  # where the backward pass starts, the start comes in too
-        if node.seed is not None:
-            found[node.id] = found[node.id] + node.seed if node.id in found else node.seed
-    return found, _sizes(e for e in out if not (graph[e.source].op is None and graph[e.source].scope))
+    starts = [(node.id, node.seed) for node in nodes]  # where the backward pass starts, the start comes in too
+    further = [e for e in out if graph[e.source].op is not None or not graph[e.source].scope]
+    return summed([*_shares(into), *starts]), summed(_shares(further))
 
 
-def _sizes(edges: Iterable[Edge]) -> dict[str, Array]:
-    """Return the sum of what came back along these edges, by the node that they leave."""
-    found: dict[str, Array] = {}
-    for edge in edges:
-        if edge.share is not None:
-            found[edge.source] = found[edge.source] + edge.share if edge.source in found else edge.share
-    return found
+def _shares(edges: Iterable[Edge]) -> list[tuple[str, Array | None]]:
+    return [(edge.source, edge.share) for edge in edges]
 
 
 def _listed(arrays: dict[str, Array], names: Mapping[str, str]) -> str:

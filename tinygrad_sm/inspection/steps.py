@@ -213,6 +213,11 @@ def _numeric(graph: Graph, term: Term, names: Mapping[str, str]) -> Term:
     return put(term)
 
 
+def contributions(graph: Graph, node: Node) -> int:
+    """Return from how many places a node gets gradient: its uses, and the start of the backward pass."""
+    return sum(edge.share is not None for edge in graph.edges_from(node)) + (node.seed is not None)
+
+
 def arrivals(
     graph: Graph, node: Node, names: Mapping[str, str], numbers: int, folded: Mapping[str, str]
 ) -> list[Block]:
@@ -222,7 +227,7 @@ def arrivals(
     """
     target = ("grad", names[node.id], "")
     edges = [(edge, edge.share) for edge in graph.edges_from(node) if edge.share is not None]
-    parts = len(edges) + (node.seed is not None)
+    parts = contributions(graph, node)
     if parts < 2 or not numbers:
         return [_chain(target, None, node.grad, "comes in")]
     blocks = [Block("text", f"`{names[node.id]}` gets {parts} contributions, which add up:", label="  ")]
@@ -255,7 +260,7 @@ def _contribution(graph: Graph, edge: Edge, names: Mapping[str, str], k: int, mo
 def _outgoing(graph: Graph, node: Node, edge: Edge, rule: Rule, names: Mapping[str, str]) -> Block:
     source = graph[edge.source]
     target = ("grad", names[source.id], "")
-    several = sum(e.share is not None for e in graph.edges_from(source)) + (source.seed is not None) > 1
+    several = contributions(graph, source) > 1
     found, remark = rule.backward.get(edge.position, next(iter(rule.backward.values()), ("", "")))
     label = "gives" if several else "goes out"
     if isinstance(found, str):

@@ -17,7 +17,7 @@ from ..graph import Edge, Node, rms
 from ..tensor import Array
 from .cards import card, cells, module_card
 from .fold import View
-from .groups import Group, statistics
+from .groups import Group, statistics, summed
 from .picture import Part, as_card
 from .states import State, of_group
 from .svg import fragment
@@ -134,13 +134,12 @@ def _flows(view: View) -> dict[str, Any]:
     found: dict[str, Any] = {}
     around = view.tree.around
     for node in view.graph:
-        totals: dict[str, Any] = {}
-        with np.errstate(all="ignore"):
-            for edge in view.graph.edges_from(node):
-                if edge.share is not None:
-                    for id in (edge.target, *(box for box in around[edge.target] if box not in around[node.id])):
-                        totals[id] = totals[id] + edge.share if id in totals else edge.share
-        found |= {f"{node.id}>{id}": plain_number(rms(total)) for id, total in totals.items()}
+        shares = (
+            (id, edge.share)
+            for edge in view.graph.edges_from(node)
+            for id in (edge.target, *(box for box in around[edge.target] if box not in around[node.id]))
+        )
+        found |= {f"{node.id}>{id}": plain_number(rms(total)) for id, total in summed(shares).items()}
     return found
 
 

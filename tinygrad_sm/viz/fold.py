@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from ..graph import Edge, Graph, Node, matches, rms
-from .groups import READABLE, Group, Tree, joint_rms
+from .groups import READABLE, Group, Tree, joint_rms, summed
 
 
 class Link(NamedTuple):
@@ -133,17 +131,5 @@ class View:
             elif source != target:
                 merged.setdefault((source, target), []).append(edge)
         for (source, target), edges in merged.items():
-            by_source: dict[str, list[Edge]] = {}
-            for edge in edges:
-                by_source.setdefault(edge.source, []).append(edge)
-            totals = [total for total in map(_total, by_source.values()) if total is not None]
+            totals = list(summed((edge.source, edge.share) for edge in edges).values())
             yield Link(f"e_{source}_{target}", source, target, joint_rms(totals) if totals else None)
-
-
-def _total(edges: Sequence[Edge]) -> Any:
-    """Return the sum of what came back along several edges from one node; None if nothing did."""
-    shares = [edge.share for edge in edges if edge.share is not None]
-    if not shares:
-        return None
-    with np.errstate(all="ignore"):
-        return sum(shares[1:], start=shares[0])

@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..graph import Edge, Graph, Node, matches, rms
+from ..tensor import Array
 
 READABLE = 60  # how many cards a picture has that folds by itself
 EQUAL = 3  # so many equal neighbours are a repeat
@@ -319,12 +320,22 @@ def statistics(group: Group, graph: Graph) -> Statistics | None:
 
 def _given(part: Sequence[Node], graph: Graph) -> list[Any]:
     """Return what the ops of a part give back to parameters, summed for each."""
-    totals: dict[str, Any] = {}
-    for node in part:
-        for edge in graph.edges_into(node):
-            if edge.share is not None and graph[edge.source].role == "parameter":
-                totals[edge.source] = totals[edge.source] + edge.share if edge.source in totals else edge.share
-    return list(totals.values())
+    edges = (edge for node in part for edge in graph.edges_into(node) if graph[edge.source].role == "parameter")
+    return list(summed((edge.source, edge.share) for edge in edges).values())
+
+
+def summed(shares: Iterable[tuple[str, Array | None]]) -> dict[str, Array]:
+    """Return the sum of the gradients that have the same key; None, where none came back, is nothing.
+
+    >>> summed([("x", np.ones(2)), ("w", None), ("x", np.ones(2))])
+    {'x': array([2., 2.])}
+    """
+    found: dict[str, Array] = {}
+    with np.errstate(all="ignore"):
+        for key, share in shares:
+            if share is not None:
+                found[key] = found[key] + share if key in found else share
+    return found
 
 
 def joint_rms(arrays: Sequence[Any]) -> float:
