@@ -384,6 +384,14 @@ def test_what_it_refuses(row: Any) -> None:
         sm.doctor(loss, **options)
 
 
+def test_many_ways_through_a_graph_are_not_gone_one_by_one() -> None:
+    p = F.softmax(sm.Tensor(np.eye(3), requires_grad=True))
+    for _ in range(100):  # 2¹⁰⁰ ways
+        p = p * p
+    with np.errstate(under="ignore"):
+        sm.doctor(p.sum())
+
+
 def test_an_unknown_rule_of_a_report() -> None:
     with pytest.raises(ValueError, match="by_rule: there is no rule 'relu'"):
         sm.doctor(LOSS).by_rule("relu")

@@ -65,7 +65,7 @@ def _attention(graph: Graph, node: Node, names: Mapping[str, str], numbers: int)
     values = _values(graph, node)
     q, k, v = (values[i] for i in range(3))
     scale = float(node.constants.get("scale", 1.0))
-    mask = visible_keys(node, q.shape[-2], k.shape[-2])
+    mask = _added_mask(node, q.shape[-2], k.shape[-2])
     d_k = q.shape[-1]
     why = f" = 1/√{d_k}" if np.isclose(scale * np.sqrt(d_k), 1) else ""
     c = number(scale)
@@ -118,7 +118,7 @@ def _attention(graph: Graph, node: Node, names: Mapping[str, str], numbers: int)
     )
 
 
-def visible_keys(node: Node, t: int, s: int) -> Array | None:
+def _added_mask(node: Node, t: int, s: int) -> Array | None:
     """Return the masks of attention as numbers added to the scores, or None if every key is seen."""
     given, causal = node.constants.get("mask"), node.constants.get("causal", False)
     if given is None and not causal:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Graph, Node
 from ..ops.loss import importance
+from ..ops.softmax import softmax
 from ..tensor import Array
 from .arrays import number
 from .document import Block, equation
@@ -196,9 +197,7 @@ def _batch(loss: Loss) -> Iterator[Block]:
 
 def softmax_rows(z: Array) -> Array:
     """Return softmax of rows in double precision."""
-    with np.errstate(invalid="ignore"):
-        e = np.exp(z - z.max(axis=-1, keepdims=True, initial=-np.inf))
-        return np.nan_to_num(e / e.sum(axis=-1, keepdims=True))
+    return np.nan_to_num(softmax(z))  # a row with nothing to see is NaN there, and 0 here
 
 
 def _row(loss: Loss, node: Node, graph: Graph, numbers: int) -> Iterator[Block]:

@@ -11,7 +11,7 @@ from ...autograd import sweep
 from ...graph import Graph, Node, history, rms
 from ...tensor import Array, Tensor
 from .base import Context, Finding, UncheckedError, finding, rule
-from .reading import LossCall, argument, arguments, loss_calls, users
+from .reading import LossCall, argument, arguments, followed, loss_calls
 from .scores import HIDES, Attention, undivided, visible_keys, weighs_values
 
 SHARP = 0.99  # a row with such a weight looks at one key only
@@ -248,9 +248,7 @@ def overflowing(context: Context) -> list[tuple[Node, int]]:
 
 
 def _meets_softmax(graph: Graph, node: Node) -> bool:
-    for user in users(graph, node):
-        if user.op in ("softmax", "log_softmax", "attention"):
-            return True
-        if user.op in ("where", "add", "sub", "astype", "reshape", "transpose") and _meets_softmax(graph, user):
-            return True
-    return False
+    def goes_on(_: Node, user: Node) -> bool:
+        return user.op in ("where", "add", "sub", "astype", "reshape", "transpose")
+
+    return any(user.op in ("softmax", "log_softmax", "attention") for user in followed(graph, node, goes_on))

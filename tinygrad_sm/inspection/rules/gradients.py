@@ -12,7 +12,7 @@ from ...mode import no_grad
 from ...tensor import Array, Tensor
 from ...viz.states import dead_units
 from .base import Context, Finding, Parameter, UncheckedError, finding, rule
-from .reading import arguments, behind, is_parameter, loss_calls, number
+from .reading import arguments, behind, is_parameter, loss_calls, number, origins
 
 LAYERS = 4  # a trend by depth needs as many
 VANISHED, EXPLODED = 1e-4, 1e4  # gradient of the first layers over that of the last ones
@@ -101,12 +101,7 @@ def _layers(graph: Graph) -> list[tuple[Node, float]]:
     found = [node for node in graph if node.op in ("linear", "matmul", "einsum") and _has_weights(graph, node)]
     if not found:
         return []
-    before, stack = {found[-1].id}, [found[-1]]
-    while stack:
-        for node in arguments(graph, stack.pop()):
-            if node.id not in before:
-                before.add(node.id)
-                stack.append(node)
+    before = origins(graph, found[-1:])
     return [
         (node, rms(node.grad) * node.grad.size**0.5)
         for node in found
@@ -217,16 +212,7 @@ def _independent(node: Node, evidence: dict[str, Any]) -> Finding:
 
 def _leaves(graph: Graph, node: Node) -> list[Node]:
     """Return the leaves that a node comes from; single numbers do not count as data."""
-    seen, stack, found = {node.id}, [node], []
-    while stack:
-        node = stack.pop()
-        if node.op is None and node.value.size > 1:
-            found.append(node)
-        for before in arguments(graph, node):
-            if before.id not in seen:
-                seen.add(before.id)
-                stack.append(before)
-    return found
+    return [leaf for leaf in origins(graph, [node]).values() if leaf.op is None and leaf.value.size > 1]
 
 
 def _dependence(context: Context) -> float:

@@ -18,6 +18,7 @@ from .reading import (
     are_probabilities,
     argument,
     behind,
+    followed,
     head_of,
     loss_calls,
     normalized,
@@ -320,11 +321,6 @@ def _mean_counts(graph: Graph, node: Node) -> set[int]:
 
 def _after(graph: Graph, node: Node) -> list[Node]:
     """Return the means that are taken of a node, with views and signs between."""
-    found, stack = [], [node] if node.value.size > 1 else []
-    while stack:
-        for edge in graph.edges_from(stack.pop()):
-            user = graph[edge.target]
-            if user.op in {*VIEWS, "neg"}:
-                stack.append(user)
-            found.append(user)
-    return found
+    if node.value.size <= 1:
+        return []
+    return list(followed(graph, node, lambda _, user: user.op in {*VIEWS, "neg"}))

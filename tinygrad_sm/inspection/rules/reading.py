@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,33 @@ def first_inner(graph: Graph, node: Node) -> Node | None:
     return next((a for a in found if a.requires_grad), found[0] if found else None)
 
 
+def origins(graph: Graph, nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return these nodes and all that they came from, by id."""
+    stack = list(nodes)
+    found = {node.id: node for node in stack}
+    while stack:
+        for before in arguments(graph, stack.pop()):
+            if before.id not in found:
+                found[before.id] = before
+                stack.append(before)
+    return found
+
+
+def followed(graph: Graph, node: Node, goes_on: Callable[[Node, Node], bool]) -> Iterator[Node]:
+    """Yield the users of a node, and those of each user for which `goes_on(node, user)` is true, and so on.
+
+    No user is gone through twice, however many ways lead to it.
+    """
+    stack, seen = [node], set[str]()
+    while stack:
+        node = stack.pop()
+        for user in users(graph, node):
+            yield user
+            if user.id not in seen and goes_on(node, user):
+                seen.add(user.id)
+                stack.append(user)
+
+
 def is_parameter(node: Node | None) -> bool:
     """Tell whether a node is a leaf that is trained."""
     return node is not None and node.op is None and node.requires_grad
@@ -63,9 +90,13 @@ def is_parameter(node: Node | None) -> bool:
 
 def axis_of(node: Node) -> int:
     """Return the axis of an op, counted from 0; the last one if it was not given."""
-    axis = node.kwargs.get("axis", -1)
+    return _counted(node.kwargs.get("axis", -1), len(node.shape))
+
+
+def _counted(axis: Any, ndim: int) -> int:
+    """Return an axis counted from 0; -1 if it is not one axis."""
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    return int(axis) % max(len(node.shape), 1) if isinstance(axis, (int, np.integer)) else -1
+    return int(axis) % max(ndim, 1) if isinstance(axis, (int, np.integer)) else -1
 
 
 # -- softmax in its forms -----------------------------------------------------------------------
@@ -119,10 +150,7 @@ def _quotient(graph: Graph, node: Node) -> Normalized | None:
     logits = argument(graph, exp, 0)
     if logits is None or logits is not argument(graph, top, 0):
         return None
-    axis = total.kwargs.get("axis")
-    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    axis = int(axis) % len(exp.shape) if isinstance(axis, (int, np.integer)) else -1
-    return Normalized("softmax", node, logits, axis, exp)
+    return Normalized("softmax", node, logits, _counted(total.kwargs.get("axis"), len(exp.shape)), exp)
 
 
 def _logistic(graph: Graph, node: Node, bottom: Node) -> Normalized | None:

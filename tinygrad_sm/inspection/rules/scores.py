@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...graph import Graph, Node
+from ...ops.softmax import softmax
 from ...tensor import Array
-from .reading import VIEWS, argument, arguments, behind, is_parameter, number, users
+from .reading import VIEWS, argument, arguments, behind, followed, is_parameter, number
 
 HIDES = -1e4  # an additive mask of this or less hides a key
 HEADS = 16  # of a fused op so many heads are measured
@@ -92,11 +93,8 @@ def visible_keys(node: Node) -> tuple[Array, Array | None]:
 
 def softmax_where(scores: Array, allowed: Array) -> Array:
     """Return the softmax along the last axis over what is allowed; a row of nothing is 0."""
-    z = np.where(allowed, scores, -np.inf)
-    peak = z.max(axis=-1, keepdims=True, initial=-np.inf)
-    e = np.where(allowed, np.exp(z - np.where(np.isfinite(peak), peak, 0)), 0)
-    total = e.sum(axis=-1, keepdims=True)
-    return np.asarray(e / np.where(total == 0, 1, total))
+    p = softmax(np.where(allowed, scores, -np.inf))
+    return np.where(allowed.any(axis=-1, keepdims=True), p, 0)
 
 
 # -- composed of simple ops ---------------------------------------------------------------------
@@ -136,13 +134,12 @@ def _composed(graph: Graph, node: Node) -> Attention | None:
 
 def weighs_values(graph: Graph, node: Node) -> bool:
     """Tell whether a softmax is multiplied with values: weights @ v, perhaps after dropout."""
-    for user in users(graph, node):
-        if user.op in ("matmul", "einsum"):
-            return True
-        same = user.shape == node.shape and user.op in {*VIEWS, "where", "mul", "dropout"}
-        if (same or user.op in ("reshape", "broadcast_to")) and weighs_values(graph, user):
-            return True
-    return False
+
+    def goes_on(before: Node, user: Node) -> bool:
+        same = user.shape == before.shape and user.op in {*VIEWS, "where", "mul", "dropout"}
+        return same or user.op in ("reshape", "broadcast_to")
+
+    return any(user.op in ("matmul", "einsum") for user in followed(graph, node, goes_on))
 
 
 def _unscaled(graph: Graph, node: Node) -> tuple[Factor, Node]:

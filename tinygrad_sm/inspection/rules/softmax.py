@@ -11,7 +11,20 @@ from ...tensor import Array
 from ...viz.states import CERTAIN, saturated_rows
 from .attention import overflowing, without_keys
 from .base import Context, Finding, finding, rows_of, rule
-from .reading import VIEWS, Normalized, argument, arguments, behind, head_of, loss_calls, normalized, number, users
+from .reading import (
+    VIEWS,
+    Normalized,
+    argument,
+    arguments,
+    behind,
+    followed,
+    head_of,
+    loss_calls,
+    normalized,
+    number,
+    origins,
+    users,
+)
 
 PASSED = {*VIEWS, "clip", "maximum", "add", "log", "neg", "mul", "where"}  # between probabilities and their loss
 LOW = -20.0  # below this maximum of a row, exp(z) and its sum may underflow
@@ -119,7 +132,8 @@ def non_finite(context: Context) -> Iterator[Finding]:
     if is_finite(context.root.value) and all(is_finite(node.grad) for node in graph if node.op is None):
         return  # whatever is inf on the way does no harm, as in the minimum of what a mask leaves
     first = graph.first_nonfinite()
-    explained = {node.id for node, _ in overflowing(context)} | _leading_to(graph, without_keys(context))
+    explained = {node.id for node, _ in overflowing(context)}
+    explained |= origins(graph, (node for node, _ in without_keys(context))).keys()  # a masked row explains NaN there
     kind = "value" if "value" in first.values() else "grad"  # a gradient of NaN follows from a value of NaN
     for node in graph:
         if first.get(node.id) != kind or node.id in explained or not all(a.known for a in arguments(graph, node)):
@@ -174,17 +188,6 @@ def _ranges(graph: Graph, node: Node) -> dict[str, float]:
     return {"smallest argument": float(first.value.min()), "largest": float(first.value.max())}
 
 
-def _leading_to(graph: Graph, nodes: list[tuple[Node, Array]]) -> set[str]:
-    """Return the ids of some nodes and of all that they came from: a fully masked row explains what is NaN there."""
-    found, stack = set(), [node for node, _ in nodes]
-    while stack:
-        node = stack.pop()
-        if node.id not in found:
-            found.add(node.id)
-            stack += [graph[edge.source] for edge in graph.edges_into(node)]
-    return found
-
-
 # -- axis ---------------------------------------------------------------------------------------
 
 
@@ -226,21 +229,15 @@ def axis_is_not_first(node: Node) -> bool:
 def to_loss(context: Context, node: Node) -> bool:
     """Tell whether what a node made goes to the loss through simple ops only, none of which mixes it with others."""
     losses = {call.node.id for call in loss_calls(context.graph)}
-    stack, seen = [node], set[str]()
-    while stack:
-        node = stack.pop()
-        for user in users(context.graph, node):
-            others = [a for a in (argument(context.graph, user, i) for i in range(len(user.args))) if a is not None]
-            if user.id in losses or (user.op in ("sum", "mean") and _is_scalar_end(context, user)):
-                return True
-            simple = (
-                user.op in {*PASSED, "sum", "sub", "square", "pow", "abs"}
-                and sum(a.op is not None for a in others) == 1
-            )
-            if simple and user.id not in seen:
-                seen.add(user.id)
-                stack.append(user)
-    return False
+    simple = {*PASSED, "sum", "sub", "square", "pow", "abs"}
+
+    def goes_on(_: Node, user: Node) -> bool:
+        return user.op in simple and sum(a.op is not None for a in arguments(context.graph, user)) == 1
+
+    return any(
+        user.id in losses or (user.op in ("sum", "mean") and _is_scalar_end(context, user))
+        for user in followed(context.graph, node, goes_on)
+    )
 
 
 def _is_scalar_end(context: Context, node: Node) -> bool:
