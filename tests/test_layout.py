@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 from itertools import combinations, pairwise
@@ -15,6 +14,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from browser import launched
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,6 @@ from tinygrad_sm.viz.places import MARGIN
 from tinygrad_sm.viz.svg import fragment, measure, svg
 
 SVG = "{http://www.w3.org/2000/svg}"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = [
     "", " ", "\n\x00\x1b[31m", "a<b>&c", '"quoted"', "ends with \\", "</svg><script>alert(1)</script>",
     "&foo; &#0; &amp;", "naïve λ \u202e\ud800 😀", "x" * 5000, "--> <!-- ]]>", "<TABLE>",
@@ -385,17 +384,10 @@ def test_heads_of_arrows_point_along_them():
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium")
-    with api.sync_playwright() as play:
-        chromium = play.chromium.launch(
-            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu"], headless=True
-        )
+    with launched() as chromium:
         page = chromium.new_page()
         page.add_script_tag(content=Path(layout.__file__).with_suffix(".js").read_text())
         yield page
-        chromium.close()
 
 
 def flat(plan):
