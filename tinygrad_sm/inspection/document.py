@@ -9,10 +9,11 @@ import html
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from .arrays import FULL, array_latex, array_text
-from .formula import FormulaError, parse
+from .formula import FormulaError, cut, parse
 from .formula_latex import as_latex, tex
 
 WIDTH = 100  # columns of a terminal
@@ -43,17 +44,17 @@ def formula_latex(text: str) -> str:
     >>> print(formula_latex("pᵢ = exp(zᵢ)/s"))
     p_{i} = \frac{e^{z_{i}}}{s}
     """
-    return r",\; ".join(" = ".join(map(_one_latex, part.split(" = "))) for part in re.split(r", (?!else)", text))
+    return r",\; ".join(" = ".join(map(_one_latex, cut(part, " = "))) for part in cut(text, ", "))
 
 
 def _one_latex(text: str) -> str:
     words = re.match(r"(with |where )", text)
     rest = text[words.end() :] if words else text
     before = rf"\text{{{words[1]}}}" if words else ""
-    try:
-        return before + as_latex(parse(rest))
-    except FormulaError:
-        return before + rf"\text{{{tex(rest)}}}"
+    for read in (parse, lambda text: parse(f"[{text}]")[1]):  # a formula, or a condition such as a ≠ b
+        with suppress(FormulaError):
+            return before + as_latex(read(rest))
+    return before + rf"\text{{{tex(rest)}}}"
 
 
 # -- a terminal ---------------------------------------------------------------------------------
@@ -173,8 +174,9 @@ def _cell(text: str) -> str:
 
 def _is_formula(text: str) -> bool:
     try:
-        for part in re.split(r" = |, (?!else)", text):
-            parse(part)
+        for part in cut(text, ", "):
+            for side in cut(part, " = "):
+                parse(side)
     except FormulaError:
         return False
     return True
@@ -218,7 +220,7 @@ def _block_html(block: Block, full: int) -> str:
 
 # -- LaTeX --------------------------------------------------------------------------------------
 
-PREAMBLE = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{amsmath,amssymb}\n\\begin{document}\n"
+PREAMBLE = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{amsmath,amssymb}\n"
 
 
 def to_latex(blocks: Iterable[Block], full: int = FULL, *, whole: bool = False) -> str:
@@ -241,4 +243,11 @@ def to_latex(blocks: Iterable[Block], full: int = FULL, *, whole: bool = False) 
             rows = (r" \\ ".join(" & ".join(tex(_plain(c)) for c in row) for row in block.rows),)
             parts.append(rf"\begin{{tabular}}{{{'l' * len(block.rows[0])}}} {rows[0]} \end{{tabular}}")
     body = "\n\n".join(parts) + "\n"
-    return f"{PREAMBLE}{body}\\end{{document}}\n" if whole else body
+    return f"{PREAMBLE}{_declared(body)}\\begin{{document}}\n{body}\\end{{document}}\n" if whole else body
+
+
+def _declared(body: str) -> str:
+    """Say how pdflatex shows letters that its fonts lack, as in a user's names; XeLaTeX and LuaLaTeX have them."""
+    rare = sorted({c for c in body if ord(c) > 0xFF})
+    lines = [rf"\DeclareUnicodeCharacter{{{ord(c):04X}}}{{[U+{ord(c):04X}]}}" for c in rare]
+    return "\n".join([r"\ifdefined\DeclareUnicodeCharacter", *lines, r"\fi", ""]) if lines else ""

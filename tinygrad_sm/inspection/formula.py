@@ -50,19 +50,27 @@ def clauses(text: str) -> list[tuple[str, str]]:
     >>> clauses("g where x > 0, else 0")
     [('', 'g where x > 0, else 0')]
     """
-    parts, depth, start = [], 0, 0
-    for i, c in enumerate(text):
-        depth += (c in "([") - (c in ")]")
-        if c == "," and not depth and not text[i:].startswith(", else "):
-            parts.append(text[start:i])
-            start = i + 1
-    parts.append(text[start:])
     found = []
-    for part in parts:
+    for part in cut(text, ","):
         part = part.strip().removeprefix("with ")
         head = re.match(rf"({_NAME})[{SUBSCRIPTS}]*\s+=\s+", part)
         found.append((head[1], part[head.end() :]) if head else ("", part))
     return found
+
+
+def cut(text: str, sign: str) -> list[str]:
+    """Cut a text at a sign where it stands outside all brackets; a comma before "else" is none.
+
+    >>> cut("Jᵢⱼ = [i = j] − pⱼ", " = "), cut("x where x > 0, else 0", ", ")
+    (['Jᵢⱼ', '[i = j] − pⱼ'], ['x where x > 0, else 0'])
+    """
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if not depth and i >= start and text.startswith(sign, i) and not text.startswith(", else ", i):
+            parts.append(text[start:i])
+            start = i + len(sign)
+    return [*parts, text[start:]]
 
 
 @cache

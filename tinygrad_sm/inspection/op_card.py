@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..call import brief
 from ..derivatives import grad, jacobian
 from ..op import REGISTRY, Op
 from ..tensor import FUNCTIONS, UFUNCS, Tensor
 from ..text import visible
 from .document import Block, equation
 from .formula import FormulaError, as_text, clauses, parse, substitute
+from .formula_latex import tex
 from .op_names import NO_GRADIENT, arguments_of
 from .op_notes import ARTICLE, NOTES, Note
 
@@ -168,7 +170,7 @@ def _jacobians(op: Op, note: Note) -> Iterator[Block]:
                 slope = as_text(substitute(parse(text), {"g": ("num", "1")}))
             except FormulaError:
                 return
-            yield equation(f"∂y/∂{letter} = diag({slope})", latex=None)
+            yield equation(f"∂yᵢ/∂{letter}ᵢ = {slope}")
         yield Block("text", "It is diagonal: each entry of the result depends on one entry of the argument.")
 
 
@@ -244,9 +246,8 @@ def _example(op: Op) -> Iterator[Block]:
         if isinstance(a, (np.ndarray, float, int)):
             yield equation(letter, np.asarray(a), label="given")
     if kwargs:
-        yield equation(
-            ", ".join(f"{k}={v}" for k, v in kwargs.items()), label="options", latex=rf"\text{{{len(kwargs)} options}}"
-        )
+        options = ", ".join(f"{k}={brief(v)}" for k, v in kwargs.items())
+        yield equation(options, label="options", latex=rf"\text{{{tex(options)}}}")
     yield equation(clauses(op.formula)[0][0] or _result(op), y.data, label="forward")
     yield equation("g", g, label="comes in")
     for letter, t in zip(letters, leaves, strict=False):
