@@ -147,7 +147,8 @@ def _at(scope: Scope, a: Term, index: Term) -> Any:
 def _iverson(scope: Scope, condition: Term) -> Any:
     plain = scope._replace(one_hot=())
     if condition[0] == "rel" and condition[1] == ("name", "j", ""):
-        target = np.asarray(scope.names[condition[3][1]])[..., None]
+        target = np.asarray(scope.names[condition[3][1]])
+        target = target if target.shape[-1:] == (1,) and target.ndim > 1 else target[..., None]  # a column already
         return RELATIONS[condition[2]](np.arange(scope.names["classes"]), target) * 1.0
     return np.asarray(evaluate(condition, plain)) * 1.0
 

@@ -33,6 +33,12 @@ def is_full(a: Array, full: int) -> bool:
     return a.size <= full and a.ndim <= 3 and fits
 
 
+def is_written(a: Any, full: int = FULL) -> bool:
+    """Tell whether a value stands as numbers, and not as the size of an array."""
+    a = np.asarray(a)
+    return a.ndim == 0 or is_full(a, full)
+
+
 def array_text(a: Any, full: int = FULL, brief: bool = False) -> str:
     """Write an array: a small one in full, of a larger one shape, RMS and the first numbers.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
-from .arrays import FULL, array_latex, array_text
+from .arrays import FULL, array_latex, array_text, is_written
 from .formula import FormulaError, cut, parse
 from .formula_latex import as_latex, tex
 
@@ -74,12 +74,12 @@ def _title_text(block: Block, full: int) -> list[str]:
 
 
 def _heading_text(block: Block, full: int) -> list[str]:
-    lines = _wrapped(_plain(block.text), "")
+    lines = _wrapped(_glued(block.text), "")
     return ["", *lines, *(["  " + block.label] if block.label else [])]
 
 
 def _prose_text(block: Block, full: int) -> list[str]:
-    return ["", *_wrapped(_plain(block.text), "  " if block.label else "")]
+    return ["", *_wrapped(_glued(block.text), "  " if block.label else "")]
 
 
 def _equation_text(block: Block, full: int) -> list[str]:
@@ -88,12 +88,13 @@ def _equation_text(block: Block, full: int) -> list[str]:
     text = before + block.text
     if value is None:
         return _wrapped(text, "", " " * (len(before) + 4))
-    joined = f"{text} = {value[0]}"
+    sign = " =" if is_written(block.value, full) else ":"
+    joined = f"{text}{sign} {value[0]}"
     if len(value) == 1 and len(joined) <= WIDTH:
         return [joined]
     if len(value) > 1 and max(map(len, value)) + len(text) + 3 <= WIDTH - 20:
         return [joined, *(" " * (len(text) + 3) + line for line in value[1:])]
-    lines = _wrapped(f"{text} =", "", " " * (len(before) + 4))
+    lines = _wrapped(f"{text}{sign}", "", " " * (len(before) + 4))
     pad = " " * (len(before) + 4)
     return [
         *lines,
@@ -108,18 +109,24 @@ def _table_text(block: Block, full: int) -> list[str]:
 
 
 def _wrapped(text: str, indent: str, rest: str | None = None) -> list[str]:
-    return textwrap.wrap(
+    lines = textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent if rest is None else rest,
         break_long_words=False, break_on_hyphens=False, drop_whitespace=True, replace_whitespace=False,
-    ) or [""]  # fmt: skip
+    )  # fmt: skip
+    return [line.replace("\u00a0", " ") for line in lines] or [""]
 
 
 def _plain(text: str) -> str:
     return text.replace("`", "")
 
 
+def _glued(text: str) -> str:
+    """Keep a short formula on one line."""
+    return re.sub(r"`([^`]{1,40})`", lambda m: m[1].replace(" ", "\u00a0"), text).replace("`", "")
+
+
 _TEXT: dict[str, Callable[[Block, int], list[str]]] = {
-    "item": lambda block, full: _wrapped(f"  - {_plain(block.text)}", "", "    "), "title": _title_text,
+    "item": lambda block, full: _wrapped(f"  - {_glued(block.text)}", "", "    "), "title": _title_text,
     "heading": _heading_text, "text": _prose_text, "equation": _equation_text,
     "table": _table_text,
 }  # fmt: skip
@@ -149,7 +156,8 @@ def to_markdown(blocks: Iterable[Block], full: int = FULL) -> str:
 
 def _whole_latex(block: Block, full: int) -> str:
     has = block.value is not None and full
-    return f"{block.latex} = {array_latex(block.value, full, block.brief)}" if has else block.latex
+    sign = " = " if has and is_written(block.value, full) else r":\; "
+    return f"{block.latex}{sign}{array_latex(block.value, full, block.brief)}" if has else block.latex
 
 
 def _inline(text: str, span: Callable[[str], str], rest: Callable[[str], str]) -> str:

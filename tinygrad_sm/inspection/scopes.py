@@ -138,7 +138,7 @@ def _listed(arrays: dict[str, Array], names: Mapping[str, str]) -> str:
     parts = [
         f"{gradient_name(names[id])} = {number(a[()])}"
         if a.ndim == 0
-        else f"{gradient_name(names[id])} {tuple(a.shape)}, RMS {number(rms(a))}"
+        else f"{gradient_name(names[id])}: {tuple(a.shape)}, RMS {number(rms(a))}"
         for id, a in list(arrays.items())[:3]
     ]
     return "; ".join(parts) + (f", and {len(arrays) - 3} more" if len(arrays) > 3 else "")

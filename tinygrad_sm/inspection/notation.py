@@ -1,0 +1,31 @@
+"""What the signs in formulas mean, said once at the head of an explanation; only those that occur."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..op import REGISTRY
+from .document import Block
+
+
+def signs(blocks: Iterable[Block], ops: Iterable[str]) -> str:
+    """Return a sentence each on the sums, brackets and products in the formulas of these ops, or ""."""
+    text = "\n".join(b.text for b in blocks if b.kind in ("equation", "heading"))
+    said = []
+    if "Σₙ" in text:
+        within = "`Σⱼ` is the sum over the entries of a row, and " if "Σⱼ" in text else ""
+        said.append(f"{within}`Σₙ` {'that' if within else 'is the sum'} over the rows.")
+    if bracket := re.search(r"(?<![\w\]ᵢⱼ])\[[^\W\d_] [=≠<>≤≥] [^\]]+\]", text):
+        said.append(f"A bracket such as `{bracket[0]}` is 1 where it holds, else 0.")
+    names = list(dict.fromkeys(op for op in ops if op in REGISTRY))
+    matrices = [op for op in names if "ᵀ" in REGISTRY[op].gradient and op != "transpose"]
+    if matrices and "·" in text:
+        where = f"In {_listed(matrices)}, `·` between" if len(names) > len(matrices) else "`·` between"
+        by_elements = ", and `∘` goes element by element" if "∘" in text else ""
+        said.append(f"{where} matrices is their product{by_elements}.")
+    return " ".join(said)
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
