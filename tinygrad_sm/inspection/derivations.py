@@ -31,11 +31,12 @@ def _softmax(graph: Graph, node: Node, names: Mapping[str, str], numbers: int) -
     over = "" if temperature == 1 else f"/{number(temperature)}"
     yield Block("heading", "Why: the Jacobian of softmax, and its product with the gradient")
     source = names.get(graph.edges_into(node)[0].source, "z")
+    divided = f" divided by T = {number(temperature)}, which leaves a factor 1/T at the end" if over else ""
     yield Block(
         "text",
-        (f"Write `z` for the logits `{source}`. " if source != "z" else "")
+        (f"Write `z` for the logits `{source}`{divided}. " if source != "z" or divided else "")
         + "Every probability depends on every logit, since they share the sum `s = Σⱼ exp(zⱼ)`. "
-        "By the quotient rule" + (f", and with a factor 1/T = 1{over} more" if over else "") + ":",
+        "By the quotient rule:",
     )
     yield equation("∂pᵢ/∂zᵢ = (exp(zᵢ)·s − exp(zᵢ)·exp(zᵢ))/s² = pᵢ·(1 − pᵢ)", label="i = j")
     yield equation("∂pᵢ/∂zⱼ = (0 − exp(zᵢ)·exp(zⱼ))/s² = −pᵢ·pⱼ", label="i ≠ j")

@@ -198,7 +198,8 @@ def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: b
         text += ", …." if len(renamed) > 12 else "."
     uses = [n for n in graph if sum(e.share is not None for e in graph.edges_from(n)) > 1]
     if uses and not large:
-        text += " What is used more than once gets several contributions: each step adds one, with +=, and their sum comes in at its own step."
+        text += " What is used more than once gets several contributions: each step adds one, with `+=`, and their "
+        text += "sum comes in at its own step."
     return text
 
 
