@@ -18,8 +18,8 @@ from ..tensor import Tensor
 from ..viz.draw import check_words, read_graph, words_of
 from ..viz.fold import View
 from .arrays import FULL
-from .document import Block, to_html, to_latex, to_markdown, to_text
-from .formula import gradient_name
+from .document import Block, gradient_span, to_latex, to_markdown, to_text
+from .document_html import to_html
 from .naming import full_name, short_names
 from .notation import signs
 from .op_card import card, find_op
@@ -54,7 +54,7 @@ class Explanation:
         return to_latex(self.blocks, self.numbers)
 
     def html(self) -> str:
-        """Return the explanation as a page of HTML that asks for nothing from anywhere."""
+        """Return the explanation as a page of HTML, with formulas in MathML; it asks for nothing from anywhere."""
         return to_html(self.blocks, self.numbers)
 
     def _repr_markdown_(self) -> str:  # a notebook typesets the formulas in Markdown; in HTML not everywhere
@@ -185,7 +185,7 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
 def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: bool, numbers: int) -> str:
     leaf = next((n for n in graph if n.op is None and n.grad is not None), root)
     short, end = names[leaf.id], names[root.id]
-    text = f"`{gradient_name(short)}` is short for `∂{end}/∂{short}`, how much `{end}` changes with `{short}`. "
+    text = f"{gradient_span(short)} is short for `∂{end}/∂{short}`, how much `{end}` changes with `{short}`. "
     text += (
         f"The engine goes back through {ops} ops, newest first" if ops > 1 else "The engine goes back through one op"
     )

@@ -31,6 +31,20 @@ def escaped(text: str) -> str:
     return "".join(GREEK[c] + " " if c in GREEK else _SPECIAL.get(c, c) for c in text)
 
 
+def number_latex(text: str) -> str:
+    r"""Write a number, as Python prints it, in LaTeX.
+
+    >>> print(number_latex("1.5e-05"), number_latex("1e+06"), number_latex("-inf"))
+    1.5 \cdot 10^{-5} 10^{6} -\infty
+    """
+    match = re.fullmatch(r"(-?)([\d.]+)e([+-])0*(\d+)", text)
+    if match:
+        sign, digits, exponent_sign, exponent = match.groups()
+        factor = "" if digits == "1" else rf"{digits} \cdot "
+        return rf"{sign}{factor}10^{{{exponent_sign.replace('+', '')}{exponent}}}"
+    return {"nan": r"\mathrm{NaN}", "inf": r"\infty", "-inf": r"-\infty"}.get(text, text)
+
+
 def name_latex(name: str, sub: str = "") -> str:
     r"""Write a name: a letter in italics, a word upright.
 
@@ -65,7 +79,7 @@ def as_latex(term: Term, least: int = 0) -> str:
 def _write(term: Term) -> str:
     kind, *rest = term
     if kind == "num":
-        return r"\tfrac12" if rest[0] == "½" else str(rest[0])
+        return r"\tfrac12" if rest[0] == "½" else number_latex(str(rest[0]))
     if kind == "name":
         gradient = re.fullmatch(r"d([a-zA-Z])", rest[0])  # "dq", as the registry writes it
         return _gradient(gradient[1], rest[1]) if gradient else name_latex(*rest)

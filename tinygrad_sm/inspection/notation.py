@@ -21,11 +21,16 @@ def signs(blocks: Iterable[Block], ops: Iterable[str]) -> str:
     names = list(dict.fromkeys(op for op in ops if op in REGISTRY))
     matrices = [op for op in names if "ᵀ" in REGISTRY[op].gradient and op != "transpose"]
     if matrices and "·" in text:
-        where = f"In {_listed(matrices)}, `·` between" if len(names) > len(matrices) else "`·` between"
+        where = f"In {listed(matrices)}, a" if len(names) > len(matrices) else "A"
         by_elements = ", and `∘` goes element by element" if "∘" in text else ""
-        said.append(f"{where} matrices is their product{by_elements}.")
+        said.append(f"{where} product of two matrices is the matrix product{by_elements}.")
     return " ".join(said)
 
 
-def _listed(words: list[str]) -> str:
+def listed(words: list[str]) -> str:
+    """Join words as in a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -15,10 +15,9 @@ from ..derivatives import grad, jacobian
 from ..op import REGISTRY, Op
 from ..tensor import FUNCTIONS, UFUNCS, Tensor
 from ..text import visible
-from .document import Block, equation
+from .document import Block, equation, gradient_span
 from .formula import as_text, clauses, free_index, parsed, substitute
-from .formula_latex import tex
-from .notation import signs
+from .notation import listed, signs
 from .op_names import NO_GRADIENT, arguments_of
 from .op_notes import ARTICLE, NOTES, Note
 
@@ -132,17 +131,18 @@ def card(op: Op) -> Iterator[Block]:
 
 
 def _formulas(op: Op) -> Iterator[Block]:
-    letters = ", ".join(c for c in arguments_of(op) if c not in NO_GRADIENT.get(op.name, ""))
+    letters = [c for c in arguments_of(op) if c not in NO_GRADIENT.get(op.name, "")]
     if op.formula:
         first = parsed(clauses(op.formula)[0][1])
         head = "" if clauses(op.formula)[0][0] else f"{_result(op)}{free_index(first) if first else ''} = "
         yield equation(f"{head}{op.formula}", label="forward")
     if op.gradient:
         yield from _gradients(op)
+        gradients, arguments = listed([gradient_span(c) for c in letters]), listed([f"`{c}`" for c in letters])
         yield Block(
             "text",
-            f"`g` is the gradient that comes back for the result, and `d` before a letter ({letters}) the gradient of "
-            f"the loss with respect to that argument.",
+            f"`g` is the gradient that comes back for the result, and {gradients} that of the loss with respect to "
+            f"{arguments}.",
         )
 
 
@@ -252,7 +252,7 @@ def _example(op: Op) -> Iterator[Block]:
             yield equation(letter, np.asarray(a), label="given")
     if kwargs:
         options = ", ".join(f"{k}={brief(v)}" for k, v in kwargs.items())
-        yield equation(options, label="options", latex=rf"\text{{{tex(options)}}}")
+        yield Block("line", options, label="options")
     yield equation(clauses(op.formula)[0][0] or _result(op), y.data, label="forward")
     yield equation("g", g, label="comes in")
     for letter, t in zip(letters, leaves, strict=False):

@@ -15,8 +15,8 @@ from ..tensor import Array
 from ..text import visible
 from .arrays import array_text, number
 from .derive_loss import LOSSES, compared, loss_texts, read_loss
-from .document import Block, equation
-from .formula import Term, as_text, clauses, free_index, gradient_name, names_in, parsed, substitute
+from .document import Block, equation, gradient_span
+from .formula import Term, as_text, clauses, free_index, names_in, parsed, substitute
 from .formula_latex import as_latex, tex
 from .naming import full_name
 from .op_names import NO_GRADIENT, OPTIONS, arguments_of
@@ -318,5 +318,6 @@ def legend(graph: Graph, names: Mapping[str, str]) -> list[tuple[str, ...]]:
             own = full_name(node) if node.name and node.name != names[node.id] else node.role
             short = node.grad.ndim == 0 or (node.grad.ndim == 1 and node.grad.size <= 4)
             size = array_text(node.grad) if short else f"RMS {number(rms(node.grad))}"
-            rows.append((gradient_name(names[node.id]), f"`{own}`" if own != node.role else own, str(node.shape), size))
+            whose = f"`{own}`" if own != node.role else own
+            rows.append((gradient_span(names[node.id]), whose, str(node.shape), size))
     return rows
