@@ -191,10 +191,11 @@ def test_the_derivation_has_the_gradient_for_all_options(options: dict[str, Any]
     graph = Graph(loss, g)
     node = graph.roots[0]
     read = read_loss(graph, node)
-    p, scale = softmax_rows(read.z), read.divisor
-    total = read.q.sum(axis=1, keepdims=True)
-    values = {"p": p, "q": read.q, "Q": total, "D": scale, "N": scale, "g": node.grad if g is None else g[:, None],
-              "z": read.z, "y": np.eye(4)[read.y], "classes": 4}  # fmt: skip
+    z_rows, q = (np.stack([row(n) for n in range(3)]) for row in (read.logits, read.compared))
+    p, scale = softmax_rows(z_rows), read.divisor
+    total = q.sum(axis=1, keepdims=True)
+    values = {"p": p, "q": q, "Q": total, "D": scale, "N": scale, "g": node.grad if g is None else g[:, None],
+              "z": z_rows, "y": np.eye(4)[read.y], "classes": 4}  # fmt: skip
     formula, gradient = loss_texts(graph, node)
     found = formulas.evaluate(parse(clauses(gradient)[0][1]), Scope(values, (-1,), False, False))
     np.testing.assert_allclose(found, graph.find("z")[0].grad, rtol=1e-12, atol=1e-15)

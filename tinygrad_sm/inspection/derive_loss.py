@@ -19,61 +19,55 @@ LOSSES = ("cross_entropy", "soft_cross_entropy", "linear_cross_entropy", "nll_lo
 
 
 class Loss(NamedTuple):
-    """What a cross-entropy was called with, as rows: N of them, C classes."""
+    """What a cross-entropy was called with, as rows; of logits and targets a row is made when it is asked for."""
 
-    z: Array  # (N, C) logits; of nll_loss log-probabilities
+    values: dict[int, Array]  # the arguments of the op by position
     y: Array  # (N,) class indices, or (N, C) probabilities
-    q: Array  # (N, C) what p is compared with: the one-hot rows, smoothed and weighted; 0 where ignored
+    classes: int
     counts: Array  # (N,) which rows count
     weight: Array | None
     smoothing: float
     reduction: str
     divisor: float
-    ignored: int = -100
+    ignored: int
 
     @property
     def plain(self) -> bool:
         """Whether every row is one-hot and counts in full."""
         return self.weight is None and not self.smoothing and bool(self.counts.all()) and self.y.ndim == 1
 
+    def logits(self, n: int) -> Array:
+        """Return row n of the logits, (C,); of nll_loss log-probabilities."""
+        row = self.values[0].reshape(len(self.y), -1)[n].astype(np.float64)
+        if 2 not in self.values:
+            return row
+        return self.values[1] @ row + self.values.get(3, 0.0)  # linear_cross_entropy: x, W, target, b
+
+    def compared(self, n: int) -> Array:
+        """Return what p is compared with in row n, (C,): the one-hot row, smoothed and weighted; 0 where ignored."""
+        own = self.y[n] if self.y.ndim == 2 else np.arange(self.classes) == self.y[n]
+        w = 1.0 if self.weight is None else self.weight
+        return np.asarray(w * ((1 - self.smoothing) * own + self.smoothing / self.classes) * self.counts[n])
+
 
 def read_loss(graph: Graph, node: Node) -> Loss:
     """Return the arguments of a loss."""
     values = {edge.position: graph[edge.source].value for edge in graph.edges_into(node)}
     options = node.constants
-    if node.op == "linear_cross_entropy":
-        x, w, y, b = (values.get(i) for i in range(4))
-        assert x is not None
-        assert w is not None
-        z = x.astype(np.float64) @ w.astype(np.float64).T + (0.0 if b is None else b)
-        weight = options.get("class_weight")
-    else:
-        z, y, weight = values[0].astype(np.float64), values[1], options.get("weight")
-    z = z.reshape(-1, z.shape[-1])
-    n_classes = z.shape[1]
-    smoothing, reduction = float(options.get("label_smoothing", 0.0)), str(options.get("reduction", "mean"))
+    linear = node.op == "linear_cross_entropy"
+    y, weight = values[2 if linear else 1], options.get("class_weight" if linear else "weight")
+    classes = values[1].shape[0] if linear else values[0].shape[-1]
+    ignored, reduction = int(options.get("ignore_index", -100)), str(options.get("reduction", "mean"))
     weight = None if weight is None else np.asarray(weight, np.float64)
-    w = np.ones(n_classes) if weight is None else weight
     if node.op == "soft_cross_entropy":
-        y = np.asarray(y, np.float64).reshape(-1, n_classes)
-        q, counts, total = y, np.ones(len(y), bool), float(len(y))
+        y = y.astype(np.float64).reshape(-1, classes)
+        counts, total = np.ones(len(y), bool), float(len(y))
     else:
-        y = np.asarray(y).reshape(-1)
-        ignored = options.get("ignore_index", -100)
-        safe, _, total = importance(y, weight, ignored, np.float64)
-        q, counts = np.eye(n_classes)[safe], y != ignored
-    q = w * ((1 - smoothing) * q + smoothing / n_classes) * counts[:, None]
-    return Loss(
-        z,
-        y,
-        q,
-        counts,
-        weight,
-        smoothing,
-        reduction,
-        total if reduction == "mean" and total else 1.0,
-        int(options.get("ignore_index", -100)),
-    )
+        y = y.reshape(-1)
+        counts, total = y != ignored, importance(y, weight, ignored, np.float64)[2]
+    divisor = total if reduction == "mean" and total else 1.0
+    smoothing = float(options.get("label_smoothing", 0.0))
+    return Loss(values, y, classes, counts, weight, smoothing, reduction, divisor, ignored)
 
 
 def loss_texts(graph: Graph, node: Node) -> tuple[str, str]:
@@ -104,8 +98,8 @@ def compared(loss: Loss, known: Mapping[str, Term]) -> dict[str, Term]:
         return {"y": substitute(parse("[j = y]"), {"y": known.get("[y]", known["y"])})}
     own = "tⱼ" if loss.y.ndim == 2 else "[j = t]"
     if loss.smoothing:
-        own = f"((1 − {number(loss.smoothing)})·{own} + {number(loss.smoothing)}/{loss.z.shape[1]})"
-    if not loss.counts.all() and (loss.smoothing or 0 <= loss.ignored < loss.z.shape[1]):
+        own = f"((1 − {number(loss.smoothing)})·{own} + {number(loss.smoothing)}/{loss.classes})"
+    if not loss.counts.all() and (loss.smoothing or 0 <= loss.ignored < loss.classes):
         own = f"{own}·[t ≠ {loss.ignored}]"
     own = own if loss.weight is None else f"wⱼ·{own}"
     return {"q": substitute(parse(own), {"t": known.get("[y]", known.get("t", ("name", "t", "")))})}
@@ -169,7 +163,7 @@ def _general(loss: Loss, row: str) -> Iterator[Block]:
     parts = []
     if loss.smoothing:
         parts.append(
-            f"label smoothing gives every class ε/C of the target, ε = {number(loss.smoothing)}, C = {loss.z.shape[1]}"
+            f"label smoothing gives every class ε/C of the target, ε = {number(loss.smoothing)}, C = {loss.classes}"
         )
     if loss.weight is not None:
         parts.append("each class counts with its weight w")
@@ -180,7 +174,8 @@ def _general(loss: Loss, row: str) -> Iterator[Block]:
         )
     said = f"Here {'; '.join(parts)}. " if parts else ""
     whose = "whose target is the row `t` of probabilities" if loss.y.ndim == 2 else "whose true class is `y`"
-    ones = ", which is 1 here" if np.allclose(loss.q[loss.counts].sum(axis=1), 1) else ""
+    sums = loss.y.sum(axis=1) if loss.y.ndim == 2 else 1.0
+    ones = ", which is 1 here" if loss.weight is None and np.allclose(sums, 1) else ""
     yield Block(
         "text",
         f"{row}, {whose}, and `p = softmax(z)`. {said}So `p` is compared with the row `q`:",
@@ -232,9 +227,9 @@ def softmax_rows(z: Array) -> Array:
 
 def _row(loss: Loss, node: Node, graph: Graph, numbers: int) -> Iterator[Block]:
     n = int(loss.counts.argmax())
-    z, q = loss.z[n], loss.q[n]
+    z, q = loss.logits(n), loss.compared(n)
     p, total = softmax_rows(z), float(q.sum())
-    which = f"row {n}, " if len(loss.z) > 1 else ""
+    which = f"row {n}, " if len(loss.y) > 1 else ""
     true = "" if loss.y.ndim == 2 else f"{which}whose true class is {int(loss.y[n])}"
     yield Block("text", f"With the numbers of this loss, {true or which.rstrip(', ') or 'its one row'}:")
     yield equation("z", z, label="logits")
@@ -256,7 +251,7 @@ def _row(loss: Loss, node: Node, graph: Graph, numbers: int) -> Iterator[Block]:
     yield Block("text", f"The entries of the row sum to {number(round(float((slope * share).sum()), 9))}{gains}.")
     engine = next((e.share for e in graph.edges_into(node) if e.position == 0 and e.share is not None), None)
     if engine is not None and node.op != "linear_cross_entropy":
-        gap = np.abs(engine.reshape(loss.z.shape)[n] - slope * share).max()
+        gap = np.abs(engine.reshape(len(loss.y), -1)[n] - slope * share).max()
         yield Block("text", f"The engine has the same row, up to {number(gap)}.")
 
 

@@ -139,7 +139,7 @@ def _meanings(graph: Graph, node: Node, letters: tuple[str, ...], names: Mapping
 def _of_loss(graph: Graph, node: Node, known: Mapping[str, Term]) -> dict[str, Term]:
     """Return the names in the formulas of a loss: y is a one-hot row, but in z[y] the class."""
     loss = read_loss(graph, node)
-    found: dict[str, Term] = {"N": ("num", str(len(loss.z))), "D": ("num", number(loss.divisor))}
+    found: dict[str, Term] = {"N": ("num", str(len(loss.y))), "D": ("num", number(loss.divisor))}
     if node.op == "soft_cross_entropy":
         return found | {
             "t": known["q"],
