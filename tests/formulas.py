@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "log": np.log, "exp": np.exp, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "sign": np.sign, "√": np.sqrt,
     "erf": np.vectorize(math.erf, otypes=[float]), "softmax": softmax, "σ": lambda x: 1 / (1 + np.exp(-x)),
     "Φ": _normal, "φ": _phi, "tril": np.tril, "triu": np.triu,
+    "diag": np.diagflat,
 }  # fmt: skip
 
 

@@ -103,7 +103,7 @@ NOTES: dict[str, Note] = {
         "A matrix product, a softmax and a matrix product, each with its own rule.",
         "",
         (
-            "without 1/√d_k the scores grow with d_k, the softmax saturates, and the gradient of q and k vanishes",
+            "without 1/√d_k the scores grow like √d_k, the softmax saturates, and the gradient of q and k vanishes",
             "a bool mask is True where a key may be seen; in some libraries it is the other way round",
             "a mask of −1e9 instead of −inf lets a fully hidden row attend to everything",
         ),
@@ -165,7 +165,7 @@ NOTES: dict[str, Note] = {
     "tanh": Note(
         "The slope is 1 at 0 and falls to 0 at both ends.",
         "",
-        ("beyond |x| = 9 the gradient is 0 in float32: it saturates",),
+        ("beyond |x| = 10 the gradient is 0 in float32: it saturates",),
         (),
     ),
     "sigmoid": Note(
@@ -227,7 +227,10 @@ NOTES: dict[str, Note] = {
     "getitem": Note("What was taken goes back to its place; what was taken twice adds up.", "", (), ()),
     "embedding": Note("Only the rows that were looked up get gradient; one looked up twice gets the sum.", "", (), ()),
     "where": Note(
-        "", "", ("a NaN or inf in the branch not taken is harmless here; in a product with a mask it is not",), ()
+        "",
+        "",
+        ("a NaN or inf in the branch not taken is harmless here; in a product with a mask the result is NaN",),
+        (),
     ),
     "reshape": Note("", "", (), ()),
 }
