@@ -85,6 +85,8 @@ class _Reader:
         low = high = ""
         while self.token in ("_", "^", "'"):
             sign = self.take()
+            if (sign == "_" and low) or (sign == "^" and high):
+                raise ValueError(f"mathml: a second {sign!r} in {self.latex!r}")
             if sign == "'":
                 high += "<mo>′</mo>"
             elif sign == "_":
@@ -114,9 +116,9 @@ class _Reader:
         for part in self.blanks():
             depth += (part == "{") - (part == "}")
             if not depth:
-                break
+                return "".join(parts)
             parts.append(part)
-        return "".join(parts)
+        raise ValueError(f"mathml: '}}' is missing in {self.latex!r}")
 
     def blanks(self) -> Iterator[str]:
         """Yield the tokens from here on with the blanks between them, and go along."""
