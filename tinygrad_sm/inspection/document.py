@@ -212,7 +212,12 @@ def is_formula(text: str) -> bool:
 
 # -- LaTeX --------------------------------------------------------------------------------------
 
-PREAMBLE = "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{amsmath,amssymb}\n"
+PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage{amsmath,amssymb}
+\usepackage[margin=2.5cm]{geometry}
+\sloppy
+"""
 
 
 def to_latex(blocks: Iterable[Block], full: int = FULL, *, whole: bool = False) -> str:

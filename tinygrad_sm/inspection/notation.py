@@ -22,7 +22,7 @@ def signs(blocks: Iterable[Block], ops: Iterable[str]) -> str:
     matrices = [op for op in names if "ᵀ" in REGISTRY[op].gradient and op != "transpose"]
     if matrices and "·" in text:
         where = f"In {listed(matrices)}, a" if len(names) > len(matrices) else "A"
-        by_elements = ", and `∘` goes element by element" if "∘" in text else ""
+        by_elements = ", and `∘` goes element by element" if "∘" in text else ", not element by element"
         said.append(f"{where} product of two matrices is the matrix product{by_elements}.")
     return " ".join(said)
 

@@ -110,8 +110,8 @@ NOTES: dict[str, Note] = {
         ("works in blocks and holds the weights of small inputs only", "a row with every key hidden gives 0, not NaN"),
         "on attention",
         "`q`, `k` and `v` have a query, key or value in each row. `p` are the weights, `dp` and `ds` the gradients of "
-        "weights and scores. `scale` is 1/√d_k by default, for queries of d_k entries; `mask` is −∞ at hidden keys, "
-        "else 0.",
+        "weights and scores. `scale` is 1/√d_k by default, for queries of d_k entries; `mask` is added "
+        "to the scores, −∞ at hidden keys.",
     ),
     "layer_norm": Note(
         "Mean and spread depend on every entry of the row, so two terms more come off the gradient.",
