@@ -193,14 +193,15 @@ STYLE = (
 def to_html(blocks: Sequence[Block], full: int = FULL) -> str:
     """Write blocks as a page of HTML that asks for nothing from anywhere; formulas stand in it as text."""
     title = html.escape(_plain(next((b.text for b in blocks if b.kind == "title"), "explain")))
-    parts = [_block_html(block, full) for block in blocks]
+    parts = [block_html(block, full) for block in blocks]
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
         f"</head><body>\n{chr(10).join(parts)}\n</body></html>\n"
     )
 
 
-def _block_html(block: Block, full: int) -> str:
+def block_html(block: Block, full: int) -> str:
+    """Write one block as HTML."""
     inline = _inline(block.text, lambda s: f"<code>{html.escape(s)}</code>", html.escape)
     if block.kind in ("title", "heading"):
         tag = "h1" if block.kind == "title" else "h2"
