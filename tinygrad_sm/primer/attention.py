@@ -188,7 +188,7 @@ for scale in (None, 1.0):    # None is 1/√d_k; 1.0 leaves the scores undivided
                 "derivatives",
                 lambda: pictures.derivatives(w),
                 "p·(1 − p) of the same weights, on a logarithmic axis. Most of the undivided ones are far too "
-                "small to see on the article's linear one.",
+                "small to see on the article's linear one; the first bar is all below 1e−24.",
             ),
             claim(
                 "the derivative is very small without the factor, and much larger with it",
@@ -204,7 +204,7 @@ for scale in (None, 1.0):    # None is 1/√d_k; 1.0 leaves the scores undivided
             read(
                 "the titles of the two derivative figures give the smallest derivative",
                 "fails",
-                "The code prints the smallest *weight* of the undivided attention, in both.",
+                "The code prints the smallest weight of the undivided attention, in both.",
             ),
             read(
                 "512 is d_k, the usual width of word embeddings",

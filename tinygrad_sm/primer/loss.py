@@ -123,8 +123,8 @@ print(F.softmax(z.detach()) - np.float32([0, 1, 0]))
             Figure(
                 "graph",
                 pictures.loss_graph,
-                "The graph of this loss, drawn by `sm.draw`: on the left the one op that cross_entropy is; on "
-                "the right its definition. The gradient of z is the same.",
+                "The graph of this loss, opened into the definition of cross_entropy: nll_loss of log_softmax. "
+                "nll_loss sends back −1 at the true class, and log_softmax makes p − y of it.",
             ),
         ],
     )

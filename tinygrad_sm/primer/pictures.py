@@ -160,9 +160,9 @@ def gaps(by_epsilon: dict[float, Array], limit: float) -> Plot:
         for (epsilon, gap), colour, style in zip(by_epsilon.items(), (ORANGE, BLUE), ("-", "--"), strict=True):
             ax.plot(np.arange(1, len(gap) + 1), gap, style, color=colour, label=f"ε = {epsilon:g}")
         ax.axhline(limit, color=GREY, lw=1)
-        ax.annotate(
-            f"log((1 − ε + ε/K)/(ε/K)) = {limit:.2f}", (1, limit), xytext=(0, 4), textcoords="offset points", color=GREY
-        )
+        text = f"log((1 − ε + ε/K)/(ε/K)) = {limit:.2f}"
+        at = (len(by_epsilon[0.0]), limit)
+        ax.annotate(text, at, xytext=(0, -12), textcoords="offset points", ha="right", color=GREY)
         ax.set(xscale="log", xlabel="step of gradient descent", ylabel="logit of the true class − another")
         ax.legend(loc="lower right")
     return Plot(figure, "the gap of the logits over the steps, without and with label smoothing")
