@@ -116,6 +116,14 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
         "softmax-before-cross-entropy", "log_softmax",
     ),
     "nll of probabilities": (lambda: F.nll_loss(F.softmax(mlp()(X), 1), Y), "nll-on-probabilities", "nll_loss"),
+    "kl_div of probabilities": (
+        lambda: F.kl_div(F.softmax(mlp()(X), 1), F.softmax(torch.randn(64, 4), 1), reduction="batchmean"),
+        "nll-on-probabilities", "sub",
+    ),
+    "sigmoid twice": (
+        lambda: F.binary_cross_entropy_with_logits(torch.sigmoid(mlp()(X)[:, 0]), (Y > 1).float()),
+        "softmax-before-cross-entropy", "binarycrossentropywithlogits",
+    ),
     "nll of logits": (lambda: F.nll_loss(mlp()(X), Y), "nll-on-logits", "nll_loss"),
     "log of softmax": (lambda: -F.softmax(mlp()(X), -1).log()[torch.arange(64), Y].mean(), "log-of-softmax", "log"),
     "log of softmax and ε": (

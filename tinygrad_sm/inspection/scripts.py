@@ -55,9 +55,8 @@ class Losses:
         self.optimizers.append(weakref.ref(optimizer))
         for group in optimizer.param_groups:
             self.known |= {id(p): p for p in group["params"] if p.requires_grad and p.size}
-        for module in [
-            found for found in gc.get_objects() if issubclass(type(found), nn.Module)
-        ]:  # isinstance runs code
+        # isinstance would ask each object for its __class__, and some of PyTorch's warn then.
+        for module in [found for found in gc.get_objects() if issubclass(type(found), nn.Module)]:
             for path, p in module.named_parameters():
                 self.paths[id(p)] = max(path, self.paths.get(id(p), ""), key=len)
 
