@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 import tinygrad_sm as sm
+from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
 NOTEBOOKS = HERE / "_static" / "notebooks"
@@ -30,7 +31,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -43,6 +44,8 @@ copybutton_prompt_text = ">>> "
 
 HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n.*?^```\n)?", re.S | re.M)
+SAVES = re.compile(r"^(.*\.save\(.*\))$(?=\n\Z)", re.M)
+MATH = re.compile(r"^\$\$(.*?)\$\$$", re.S | re.M)  # typeset without fetching a script
 ELSEWHERE = {"../CONTRIBUTING.md": "contributing.md", "../examples/gallery/README.md": "gallery.md"}
 LINK = '<p class="download"><a href="_static/notebooks/{}.ipynb" download>This page as a notebook</a></p>'
 
@@ -56,9 +59,16 @@ def on_read(app: Any, name: str, source: list[str]) -> None:
         write_notebook(name, text)
         title, _, rest = text.partition("\n")
         text = f"{HEAD}{title}\n{raw(LINK.format(name))}{rest}"
-        text = BLOCK.sub(lambda found: f"```{{code-cell}} python\n{found[1]}```\n", text)
+        text = BLOCK.sub(cell, text)
+    text = MATH.sub(lambda found: raw(mathml(found[1], block=True)), text)
     widget = (Path(sm.__file__).parent / "primer/sliders.html").read_text(encoding="utf-8")
-    source[0] = text.replace("<!-- sliders -->", raw(widget))
+    link = '<p><a href="_static/primer/index.html">The report, as it was written for this site</a></p>'
+    source[0] = text.replace("<!-- sliders -->", raw(widget)).replace("<!-- report -->", raw(link))
+
+
+def cell(found: re.Match[str]) -> str:
+    """Return a block of Python as a cell; a path that `save` returns at its end is no output to be shown."""
+    return "```{code-cell} python\n" + SAVES.sub(r"\1;", found[1]) + "```\n"
 
 
 def raw(html: str) -> str:
