@@ -135,7 +135,9 @@ def write(args: Any, content: dict[str, Any]) -> Path:
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "tinygrad_sm": sm.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.jobs} runs at a time with one thread each",
-        "seconds": round(time.perf_counter() - args.began, 1),
+        "seconds": round(time.perf_counter() - args.began, 1),  # of this call, which may have found runs done before
+        "seconds_of_runs": round(sum(one["seconds"] for one in content.get("runs", ())), 1),
+        "peak_mb": max((one["peak_mb"] for one in content.get("runs", ())), default=None),
         "seeds": args.seeds,
     }
     write_json(path, {**head, **content}, indent=1)
