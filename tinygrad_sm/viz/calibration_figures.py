@@ -61,7 +61,7 @@ def _diagram(ax: Any, one: Reliability) -> None:
     bars = _bars(ax, one, 0.0, accuracy, color=BLUE, edgecolor="white", linewidth=0.5)
     for bar, b in zip(bars, (b for b in one if b.count), strict=True):
         bar.set_alpha(1.0 if b.count >= FEW else 0.35)
-    ax.bar([], [], color=BLUE, label="accuracy")  # for the legend, since the first bar may be pale
+    ax.bar(0, 0, 0, color=BLUE, label="accuracy")  # for the legend, since the first bar may be pale
     _bars(ax, one, np.minimum(accuracy, confidence), abs(accuracy - confidence), **GAP, label="gap to confidence")
     ax.plot([0, 1], [0, 1], color=INK, lw=0.9, ls="--", label="calibrated")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
