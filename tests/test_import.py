@@ -14,7 +14,7 @@ HEAVY = [
     "matplotlib", "numpy.random", "pathlib", "safetensors", "scipy", "secrets", "shutil", "sklearn", "subprocess",
     "tempfile", "torch", "tqdm", "urllib", "zipfile",
 ]  # fmt: skip
-LATER = ["calibration", "cli", "data", "graph", "inspection", "io", "naive", "training", "viz"]
+LATER = ["calibration", "cli", "data", "graph", "inspection", "io", "naive", "primer", "training", "viz"]
 
 
 def run(code: str) -> str:

@@ -67,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     checks.add_argument("--order", type=int, default=2, metavar="N", help="up to which derivative (default: 2)")
     checks.add_argument("--seed", type=int, default=0, metavar="N", help="of the arguments (default: 0)")
+    primer = commands.add_parser(
+        "primer",
+        help='reproduce the article "Primer on Softmax": its numbers, figures and claims, each with a verdict',
+        description="Compute every number of the article again, draw every figure, and judge every claim, without a "
+        "network. DIR/index.html holds all of it; the pictures, primer.md and primer.json lie beside it.",
+    )
+    primer.add_argument("--out", type=Path, default=Path("runs/primer"), metavar="DIR", help="default: runs/primer")
     doctor = commands.add_parser(
         "doctor",
         help="run a training script, and report what is wrong with each loss that it sends backward",
@@ -158,6 +165,14 @@ def _doctor(args: argparse.Namespace) -> int:
     return 1 if any(report.errors for report in reports) else 0
 
 
+def _primer(args: argparse.Namespace) -> int:
+    """Write the report."""
+    from . import primer
+
+    print(f"written: {primer.write(args.out, print)}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     for stream in (sys.stdout, sys.stderr):
@@ -165,7 +180,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
     try:
-        return {"check": _check, "doctor": _doctor, "train": _train}[args.command](args)
+        return {"check": _check, "doctor": _doctor, "primer": _primer, "train": _train}[args.command](args)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError, MemoryError) as error:

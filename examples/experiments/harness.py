@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 import tinygrad_sm as sm
 from tinygrad_sm.runs import to_json, write_json
+from tinygrad_sm.viz.plot import saved
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,6 +149,6 @@ def write(args: Any, content: dict[str, Any]) -> Path:
 def save(args: Any, name: str, figure: Any) -> Path:
     """Save a matplotlib figure beside the JSON, as SVG."""
     path: Path = args.out / f"{name}.svg"
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    saved(figure, path)
     print(f"wrote {path}")
     return path
