@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -70,7 +71,7 @@ def run(args: Any, trial: Callable[..., dict[str, Any]], settings: Sequence[dict
             done[to_json(setting)] = found
     left = [setting for setting in settings if to_json(setting) not in done]
     with (
-        ProcessPoolExecutor(max(1, args.jobs), multiprocessing.get_context("spawn"), _one_thread) as pool,
+        ProcessPoolExecutor(max(1, args.jobs), multiprocessing.get_context("spawn"), _start) as pool,
         tqdm(total=len(settings), initial=len(settings) - len(left), desc=args.name, unit="run", disable=None) as bar,
     ):
         futures = {pool.submit(_timed, trial, setting): setting for setting in left}
@@ -83,9 +84,16 @@ def run(args: Any, trial: Callable[..., dict[str, Any]], settings: Sequence[dict
     return [{**setting, **done[to_json(setting)]} for setting in settings]
 
 
-def _one_thread() -> None:
+def _start() -> None:
+    """Begin a process of the pool: it has one thread, and ends with the one that started it, even if that is killed."""
     threadpool_limits(1)  # BLAS
     sm.set_num_threads(1)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _timed(trial: Callable[..., dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:
