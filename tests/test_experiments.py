@@ -130,3 +130,26 @@ def test_temperature_keeps_every_answer() -> None:
     for one in results("calibration")["runs"]:
         assert one["accuracy_t"] == one["accuracy"]
         assert (one["temperature"] > 1) == (one["confidence_t"] < one["confidence"])
+
+
+def test_the_verdicts_on_smoothing_are_those_of_the_numbers() -> None:
+    found = results("label_smoothing")
+
+    def sure(claim: str, smoothing: float, **more: Any) -> int:
+        """Return the sign of a difference that is larger than two standard errors, else 0."""
+        [one] = [
+            d for d in found["differences"]
+            if (d["claim"], d["smoothing"]) == (claim, smoothing) and all(d.get(k) == v for k, v in more.items())
+        ]  # fmt: skip
+        return (abs(one["mean"]) > 2 * one["se"]) * (1 if one["mean"] > 0 else -1)
+
+    alone, plain = "student of this teacher − student alone", "student of this teacher − of the plain teacher"
+    assert sure(alone, 0.0, pictures="few") == 1
+    for smoothing in (0.1, 0.2):
+        assert sure("smoothed − not, accuracy", smoothing) == 1
+        assert sure("smoothed − not, nll_t", smoothing) == 1
+        assert sure("smoothed − not, spread_logits_train", smoothing) == -1
+        assert sure("smoothed − not, spread_plane_test", smoothing) == 1
+        assert sure(alone, smoothing, pictures="few") == 0
+        assert sure(plain, smoothing, pictures="few") == -1
+        assert sure(alone, smoothing, pictures="all") == sure(plain, smoothing, pictures="all") == 0

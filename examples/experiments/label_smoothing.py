@@ -46,19 +46,17 @@ def trial(data: str, images: int, epochs: int, smoothing: float, seed: int, stud
     body = nn.Sequential(*teacher[:-1])
     hidden = {"train": logits_of(body, d.x), "test": logits_of(body, d.x_test)}
     labels = {"train": d.y, "test": d.y_test}
-    weight = teacher[len(teacher) - 1].weight.data  # a template for each class, as a row or a column
-    templates = weight if weight.shape[0] == CLASSES else weight.T
+    templates = teacher[-1].weight.data  # one for each class, in its row
     planes = {}
     for part, h in hidden.items():
         y = labels[part]
         found[f"spread_{part}"] = spread(h, y)
-        z = logits_of(teacher[len(teacher) - 1], h)
+        z = logits_of(teacher[-1], h)
         found[f"spread_logits_{part}"] = spread(z - z.mean(axis=1, keepdims=True), y)  # a shift of a row means nothing
-        at, corners = plane(h, templates)
+        at = plane(h, templates)
         three = np.isin(y, THREE)
         found[f"spread_plane_{part}"] = spread(at[three], y[three])
         planes[part] = [np.round(at[y == k][:SHOWN], 3).tolist() for k in THREE]
-        planes["templates"] = np.round(corners, 3).tolist()
     taught = {"alone": (d.y, 1.0)} | {f"distilled_{t:g}": (logits_of(teacher, d.x), t) for t in TEMPERATURES}
     for name, (target, warmth) in taught.items():
         for pictures, (n, times) in PICTURES.items():
@@ -79,14 +77,14 @@ def spread(x: Any, y: Any) -> float:
     return float(((x - means[y]) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum())
 
 
-def plane(hidden: Any, templates: Any) -> tuple[Any, Any]:
-    """Project onto the plane through the templates of THREE classes; return the coordinates (N, 2), and theirs (3, 2).
+def plane(hidden: Any, templates: Any) -> Any:
+    """Project onto the plane through the templates of THREE classes; return coordinates (N, 2).
 
     The template of a class is its row of the last layer's weights (Müller et al. 2019, section 2).
     """
     a, b, c = templates[list(THREE)].astype(np.float64)
     basis, _ = np.linalg.qr(np.stack([b - a, c - a], axis=1))
-    return hidden @ basis, np.stack([a, b, c]) @ basis
+    return hidden @ basis
 
 
 def settings(args: Any) -> list[dict[str, Any]]:
@@ -132,15 +130,15 @@ def _students(runs: list[dict[str, Any]], kinds: list[float], pictures: str) -> 
         held = {t: np.mean([one[f"{pictures}_distilled_{t:g}_held"] for one in of[k].values()]) for t in TEMPERATURES}
         best[k] = max(held, key=held.__getitem__)
         gain = [accuracy(k, s, f"distilled_{best[k]:g}") - accuracy(0.0, s, "alone") for s in seeds]
-        claim = "student of this teacher, at its best temperature − student alone, accuracy"
+        claim = "student of this teacher − student alone"
         found.append({"claim": claim, "smoothing": k, "temperature": best[k], **difference(gain)})
     for k in kinds[1:]:
         for t in TEMPERATURES:
             less = [accuracy(k, s, f"distilled_{t:g}") - accuracy(0.0, s, f"distilled_{t:g}") for s in seeds]
-            claim = "student of the smoothed − of the plain teacher, accuracy"
+            claim = "student of this teacher − of the plain teacher, both at this temperature"
             found.append({"claim": claim, "smoothing": k, "temperature": t, **difference(less)})
         less = [accuracy(k, s, f"distilled_{best[k]:g}") - accuracy(0.0, s, f"distilled_{best[0.0]:g}") for s in seeds]
-        claim = "student of the smoothed − of the plain teacher, each at its best temperature, accuracy"
+        claim = "student of this teacher − of the plain teacher"
         found.append({"claim": claim, "smoothing": k, "temperature": best[k], **difference(less)})
     return found
 
@@ -150,7 +148,7 @@ def draw_planes(runs: list[dict[str, Any]]) -> Any:
     chosen = {one["smoothing"]: one for one in runs if one["seed"] == runs[0]["seed"]}
     chosen = {k: chosen[k] for k in (0.0, 0.1)}
     names = NAMES if runs[0]["data"] == "fashion" else [f"digit {k}" for k in range(CLASSES)]
-    title = "The layer before the last, on the plane through the templates (×) of three classes"
+    title = "The layer before the last, on the plane through the templates of three classes"
     with styled(2, 2, title, size=(3.6, 3.1)) as (figure, axes):
         for row, (smoothing, one) in zip(axes, chosen.items(), strict=True):
             for ax, part in zip(row, ("train", "test"), strict=True):
@@ -158,7 +156,7 @@ def draw_planes(runs: list[dict[str, Any]]) -> Any:
                     x, y = np.array(points).T
                     ax.scatter(x, y, s=9, c=colour, marker=marker, alpha=0.6, linewidths=0, label=names[k])
                 number = one[f"spread_plane_{part}"]
-                ax.set_title(f"ε = {smoothing:g}, {part}: {100 * number:.1f} % within classes", fontsize=9)
+                ax.set_title(f"ε = {smoothing:g}, {part}: {100 * number:.1f} % of variance within", fontsize=9)
                 ax.set(xlabel="first axis of the plane", ylabel="second axis")
                 ax.set_aspect("equal", adjustable="datalim")
         axes[0, 0].legend(fontsize=8)

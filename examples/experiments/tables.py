@@ -5,7 +5,7 @@
 A table stands between two comments. The first says from which file of docs/results, with how many decimals, which
 columns with which heads, and if not all rows, which:
 
-    <!-- table calibration 1: data; smoothing = ε; accuracy = accuracy, % | data=fashion, images=10000 -->
+    <!-- table calibration 1: data; smoothing = ε; accuracy = accuracy, % | data=fashion; images=10000 -->
     <!-- end -->
 
 A number is mean ± standard deviation over the seeds. `differences` after the name of the file takes that list instead
@@ -35,7 +35,7 @@ def filled(text: str) -> str:
 def _table(name: str, differences: str | None, digits: str, columns: str, which: str | None) -> str:
     content = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     pairs = [(c.partition("=")[0].strip(), (c.partition("=")[2] or c).strip()) for c in columns.split(";")]
-    wanted = [w.partition("=")[::2] for w in (which or "").split(",") if w.strip()]
+    wanted = [w.partition("=")[::2] for w in (which or "").split(";") if w.strip()]
     rows = [
         row
         for row in content["differences" if differences else "table"]
