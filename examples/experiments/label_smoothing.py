@@ -5,7 +5,7 @@ in the layer before the last, which erases how they resemble other classes, so t
 perceptron learns Fashion-MNIST from 10,000 pictures with smoothing ε (Szegedy et al. 2015); small students then learn
 from its softmax at several temperatures, or alone from the labels, the same pictures or a tenth of them.
 
-    python examples/experiments/label_smoothing.py            # 5 seeds, about 10 minutes on one core
+    python examples/experiments/label_smoothing.py            # 5 seeds, 10 to 25 minutes on one core
     python examples/experiments/label_smoothing.py --quick    # to see that it works
 """
 
