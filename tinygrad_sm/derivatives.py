@@ -12,7 +12,7 @@ from .mode import enable_grad, grad_mode
 from .tensor import Tensor
 
 
-def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
+def between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
     """Return the tensors through which a gradient flows on its way from `seeds` to `inputs`."""
     wanted = set(inputs)
     for t in reversed(ancestors(seeds)):
@@ -55,7 +55,7 @@ def grad(
         seeds[y] = seeds[y] + g if y in seeds else g
     found: dict[Tensor, Any] = dict.fromkeys(inputs)
     with grad_mode(create_graph):
-        for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
+        for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=between(seeds, inputs)):
             if t in found:
                 found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
     missing = [i for i, x in enumerate(inputs) if found[x] is None]
