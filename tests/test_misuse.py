@@ -163,7 +163,7 @@ def test_a_method_of_another_library_is_translated(name: str) -> None:
 
 
 def test_an_attribute_that_nobody_has() -> None:
-    with pytest.raises(AttributeError, match="a Tensor has no 'foo'$") as caught:
+    with pytest.raises(AttributeError, match=r"a Tensor has no 'foo'$") as caught:
         sm.Tensor(1.0).foo  # noqa: B018
     assert caught.value.name == "foo"
 
