@@ -52,7 +52,7 @@ def attention(runs: Runs) -> Any:
     )
     with styled(len(parts), len(inits), size=(3.5, 2.9)) as (figure, axes):
         for row, init in zip(axes, inits, strict=True):
-            kinds = [kind for kind in LOOKS if _select(runs, init, widths[0], kind)]
+            kinds = [kind for kind in LOOKS if any(_select(runs, init, d_k, kind) for d_k in widths)]
             for ax, (name, title) in zip(row, parts, strict=True):
                 for i, d_k in enumerate(widths):
                     for j, kind in enumerate(kinds):
@@ -65,7 +65,7 @@ def attention(runs: Runs) -> Any:
                 ax.set_xticks(range(len(widths)), [f"d_k = {d_k}" for d_k in widths])
                 ax.grid(axis="x", visible=False)
                 if name == "median gradient":
-                    ax.set(yscale="log", ylim=(5e-6, 0.3))
+                    ax.set(yscale="log", ylim=(5e-7, 0.3))
                 else:
                     ax.set_ylim(-0.03, 1.03)
             row[0].set_ylabel(STARTS[init])
