@@ -40,6 +40,12 @@ EXPERIMENTS: list[tuple[str, list[str], list[str], list[str]]] = [
         ["accuracy", "nll", "ece", "spread_train", "all_alone_accuracy", "few_distilled_4_accuracy"],
         ["label_smoothing_clusters", "label_smoothing_students"],
     ),
+    (
+        "sqrt_dk",
+        ["matplotlib", "tqdm"],
+        ["loss", "entropy", "entropy at first", "median gradient", "mean gradient", "dead rows"],
+        ["sqrt_dk_loss", "sqrt_dk_attention"],
+    ),
 ]
 
 
