@@ -144,8 +144,7 @@ def main() -> None:
     print(*tables(table, paired), sep="\n\n")
     save(args, "sqrt_dk_loss", sqrt_dk_figures.losses(runs))
     save(args, "sqrt_dk_attention", sqrt_dk_figures.attention(runs))
-    seconds = round(sum(one["seconds"] for one in runs))
-    write(args, {"steps": steps, "seconds of all runs": seconds, "table": table, "paired": paired, "runs": runs})
+    write(args, {"steps": steps, "table": table, "paired": paired, "runs": runs})
 
 
 if __name__ == "__main__":
