@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import Cotangent, ancestors, start, sweep
+from .checks import check_no_more
 from .mode import enable_grad, grad_mode
 from .tensor import Tensor
 
@@ -27,8 +28,9 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
 
 
 def grad(
-    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False
-) -> tuple[Tensor, ...]:
+    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False,
+    **other: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return the gradient of `outputs` (one tensor, or several, added) for each of `inputs`; touch no `.grad`.
 
     `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
@@ -41,6 +43,7 @@ def grad(
     >>> slope.item(), sm.grad(slope, x)[0].item()
     (12.0, 12.0)
     """
+    check_no_more(other, "grad")
     outputs, inputs = as_tuple(outputs), as_tuple(inputs)
     starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
     if len(starts) != len(outputs):

@@ -215,8 +215,9 @@ for scale in (None, 1.0):    # None is 1/√d_k; 1.0 leaves the scores undivided
             read(
                 "the factor was a key component in training Transformers",
                 "in part",
-                "It depends on how q and k begin, which examples/experiments/sqrt_dk.py measures: it matters "
-                "when they have variance 1, and hardly with GPT-2's small weights.",
+                "It depends on how q and k begin and on d_k, as examples/experiments/sqrt_dk.py measures. Begun with "
+                "variance 1, a small language model loses 0.14 to 0.33 nats a character without the factor, more "
+                "for longer keys. With GPT-2's small weights it loses 0.15 at d_k = 128, and gains 0.06 at 16.",
             ),
         ],
     )
