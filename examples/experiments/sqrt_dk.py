@@ -10,6 +10,7 @@ For each seed the model starts with the same weights and sees the same batches; 
     scores    scaled: q·k/√d_k.  unscaled: q·k.  The others find out what it is about the factor that counts:
               folded: q·k, but W_q starts divided by √d_k: scores as spread as scaled ones, but only at the start
               slowed: q·k, but W_q and W_k take steps 1/√d_k as long: spread scores, which move as slowly as scaled ones
+              (with GPT-2's init more slowly: q and k, which start small, both grow 1/√d_k as fast)
               folded, slowed: W_q starts divided, and takes steps 1/√d_k as long. That is "scaled" in other variables
 
 Measured are the held-out loss and, over the queries that see two keys or more: entropy of the weights over log n, the
