@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tinygrad_sm.inspection.doctor import RULES
 from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 NOTEBOOKS = HERE / "_static" / "notebooks"
 
 project = "tinygrad_sm"
@@ -105,6 +107,14 @@ def rules(app: Any) -> None:
     (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def reference(app: Any) -> None:
+    """Write the pages of the ops and of the API."""
+    import generate
+
+    generate.ops(HERE / "ops")
+    generate.api(HERE / "api")
+
+
 def report(app: Any) -> None:
     """Write the report of the article's numbers and claims, to which pages link."""
     sm.primer.write(HERE / "_static/primer")
@@ -134,4 +144,5 @@ def setup(app: Any) -> None:
     """Register the hooks."""
     app.connect("builder-inited", report)
     app.connect("builder-inited", rules)
+    app.connect("builder-inited", reference)
     app.connect("source-read", on_read)
