@@ -23,16 +23,18 @@ def new_model(d_model: int = 128) -> nn.Transformer:
 
 
 def trained(
-    train: data.Pairs, *, words: int, steps: int, smoothing: float, seed: int, d_model: int = 128, keep: bool = True
-) -> tuple[nn.Transformer, float]:
+    train: data.Pairs, *, words: int, steps: int, smoothing: float, seed: int, d_model: int = 128,
+    batch_size: int = 256, reuse: bool = True,
+) -> tuple[nn.Transformer, float]:  # fmt: skip
     """Return a model trained on `words` of the words with label smoothing, and the processor's seconds that took.
 
     The seed chooses the words, their order and the first weights; two runs that differ in `smoothing` share all three.
+    With `reuse` one that an earlier run has trained and kept is taken.
     """
     rng = sm.manual_seed(seed)
     model = new_model(d_model)
-    file = FOLDER / f"words{words}-steps{steps}-smoothing{smoothing}-seed{seed}-d{d_model}.npz"
-    if keep and file.exists():
+    file = FOLDER / f"words{words}-steps{steps}x{batch_size}-smoothing{smoothing}-seed{seed}-d{d_model}.npz"
+    if reuse and file.exists():
         state = sm.load(file)
         took = float(state.pop("seconds"))
         model.load_state_dict(state)
@@ -41,7 +43,7 @@ def trained(
     optimizer = optim.AdamW(model.parameters(), lr=2e-3)
     schedule = optim.CosineSchedule(optimizer, steps, warmup=min(50, steps // 10))
     began = time.process_time()
-    for chosen in data.batches(part, 256, steps, rng):
+    for chosen in data.batches(part, batch_size, steps, rng):
         source, mask, given, wanted = data.batch(chosen)
         loss = sm.cross_entropy(model(source, given, mask), wanted, label_smoothing=smoothing)
         model.zero_grad()
@@ -50,8 +52,7 @@ def trained(
         optimizer.step()
         schedule.step()
     took = time.process_time() - began
-    if keep:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        state: dict[str, Any] = {**model.state_dict(), "seconds": np.asarray(took)}
-        sm.save(file, state)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    kept: dict[str, Any] = {**model.state_dict(), "seconds": np.asarray(took)}
+    sm.save(file, kept)
     return model, took
