@@ -1,13 +1,14 @@
 # Two commands do everything on a machine that has make and python3 with venv:
 #   make demo    train a small Transformer on real text, and write its pictures into runs/demo/
 #   make test    run the tests
-# The others serve development: make lint, make examples, make gallery (its pictures), make clean.
+# The others serve development: make lint, make examples, make gallery (its pictures),
+#   make docs (the site), make clean.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint examples gallery clean
+.PHONY: demo test lint examples gallery docs clean
 
 demo: $(VENV)/ready-demo
 	$(BIN)/tinygrad-sm train
@@ -27,13 +28,17 @@ examples: $(VENV)/ready-demo
 $(VENV)/ready-demo: EXTRA = all
 $(VENV)/ready-test: EXTRA = test
 $(VENV)/ready-dev: EXTRA = dev
+$(VENV)/ready-docs: EXTRA = docs
 $(VENV)/ready-%: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRA)]"
 	touch $@
 
+docs: $(VENV)/ready-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 gallery: $(VENV)/ready-demo
-	for f in examples/gallery/[0-9]*.py examples/gallery/make_index.py; do $(BIN)/python $$f || exit 1; done
+	for f in examples/gallery/[0-9]*.py examples/gallery/make_index.py docs/make_images.py; do $(BIN)/python $$f || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -52,6 +52,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "log": np.log, "exp": np.exp, "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "sign": np.sign, "√": np.sqrt,
     "erf": np.vectorize(math.erf, otypes=[float]), "softmax": softmax, "σ": lambda x: 1 / (1 + np.exp(-x)),
     "Φ": _normal, "φ": _phi, "tril": np.tril, "triu": np.triu,
+    "diag": np.diagflat,
 }  # fmt: skip
 
 
@@ -147,7 +148,8 @@ def _at(scope: Scope, a: Term, index: Term) -> Any:
 def _iverson(scope: Scope, condition: Term) -> Any:
     plain = scope._replace(one_hot=())
     if condition[0] == "rel" and condition[1] == ("name", "j", ""):
-        target = np.asarray(scope.names[condition[3][1]])[..., None]
+        target = np.asarray(scope.names[condition[3][1]])
+        target = target if target.shape[-1:] == (1,) and target.ndim > 1 else target[..., None]  # a column already
         return RELATIONS[condition[2]](np.arange(scope.names["classes"]), target) * 1.0
     return np.asarray(evaluate(condition, plain)) * 1.0
 

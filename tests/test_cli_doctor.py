@@ -137,3 +137,56 @@ def test_what_it_refuses(script: Any, capsys: Any, text: str, args: list[str], m
 def test_no_such_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "nowhere.py"]) == 2
     assert "nowhere.py is no file to run" in capsys.readouterr().err
+
+
+def test_losses_differentiated_by_grad_are_seen(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """for _ in range(3):
+    loss = F.cross_entropy(F.softmax(model(x)), y)
+    for p, g in zip(model.parameters(), sm.grad(loss, list(model.parameters()))):
+        p.data -= 0.1 * g.data
+"""
+    grad = sm.grad
+    assert cli.main(["doctor", script(text)]) == 1
+    out = capsys.readouterr().out
+    assert "softmax-before-cross-entropy at cross_entropy" in out
+    assert "(3 backward passes)" in out
+    assert sm.grad is grad
+
+
+def test_grad_with_create_graph_is_a_part_of_a_loss(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """t = sm.Tensor(x, requires_grad=True)
+slopes, = sm.grad(model(t).sum(), t, create_graph=True)
+(F.cross_entropy(model(x), y) + (slopes ** 2).mean()).backward()
+"""
+    assert cli.main(["doctor", script(text)]) == 0
+    assert capsys.readouterr().out.count("backward pass") == 1
+
+
+def test_parameters_that_grad_reaches_have_a_gradient(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """optimizer = optim.SGD(model.parameters(), lr=0.1)
+loss = F.cross_entropy(model(x), y)
+for p, g in zip(model.parameters(), sm.grad(loss, list(model.parameters()))):
+    p.grad = g
+optimizer.step()
+"""
+    assert cli.main(["doctor", script(text)]) == 0
+    assert "no-gradient: " not in capsys.readouterr().out
+
+
+def test_parameters_without_a_gradient_have_the_names_of_their_module(script: Any, capsys: Any) -> None:
+    text = """class Cut(nn.Module):
+    def __init__(self):
+        self.body, self.head = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.head(sm.Tensor(self.body(x).data))
+
+def main():
+    model = Cut()
+    optimizer = optim.Adam(model.parameters())
+    F.cross_entropy(model(x), y).backward()
+
+main()
+"""
+    assert cli.main(["doctor", script(text)]) == 0
+    assert "body.weight, body.bias: no gradient" in capsys.readouterr().out

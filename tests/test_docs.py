@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md"]
-PAGES += [f"docs/{name}.md" for name in ("guide", "own-ops", "kinks", "seeing", "doctor", "explain")]
+PAGES += [f"docs/{name}.md" for name in ("start", "softmax", "attention", "guide", "own-ops", "kinks")]
+PAGES += [f"docs/{name}.md" for name in ("seeing", "doctor", "explain")]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 
 
@@ -26,7 +27,7 @@ def _numbers_rounded(text: str) -> str:
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace, in an empty folder."""
-    if page == "docs/guide.md":
+    if page in ("docs/guide.md", "docs/start.md"):
         pytest.importorskip("sklearn")
     monkeypatch.chdir(tmp_path)
     blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))

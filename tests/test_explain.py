@@ -175,7 +175,7 @@ def test_numbers_are_shown_as_far_as_is_asked_for() -> None:
     assert "float64 (6, 6), RMS" in str(sm.explain(loss))
     assert "float64" not in str(sm.explain(loss, numbers=36))
     bare = str(sm.explain(loss, numbers=False))
-    assert "dz = dt·z" in bare
+    assert "dz += dt·z" in bare
     assert "RMS" not in bare.partition("The gradients of the leaves")[0]
 
 
@@ -191,10 +191,11 @@ def test_the_derivation_has_the_gradient_for_all_options(options: dict[str, Any]
     graph = Graph(loss, g)
     node = graph.roots[0]
     read = read_loss(graph, node)
-    p, scale = softmax_rows(read.z), read.divisor
-    total = read.q.sum(axis=1, keepdims=True)
-    values = {"p": p, "q": read.q, "Q": total, "D": scale, "N": scale, "g": node.grad if g is None else g[:, None],
-              "z": read.z, "y": np.eye(4)[read.y], "classes": 4}  # fmt: skip
+    z_rows, q = (np.stack([row(n) for n in range(3)]) for row in (read.logits, read.compared))
+    p, scale = softmax_rows(z_rows), read.divisor
+    total = q.sum(axis=1, keepdims=True)
+    values = {"p": p, "q": q, "Q": total, "D": scale, "N": scale, "g": node.grad if g is None else g[:, None],
+              "z": z_rows, "y": np.eye(4)[read.y], "classes": 4}  # fmt: skip
     formula, gradient = loss_texts(graph, node)
     found = formulas.evaluate(parse(clauses(gradient)[0][1]), Scope(values, (-1,), False, False))
     np.testing.assert_allclose(found, graph.find("z")[0].grad, rtol=1e-12, atol=1e-15)
@@ -203,6 +204,11 @@ def test_the_derivation_has_the_gradient_for_all_options(options: dict[str, Any]
         value = body if loss.shape else body.sum() / scale
         np.testing.assert_allclose(value, loss.data, rtol=1e-12)
         assert formula.startswith("−(")
+    rule = rule_of(graph, node, short_names(graph, graph))
+    name, term = next((n, t) for n, t in rule.defined if n in ("y", "q"))
+    given = {"target": np.array(SAMPLE_TARGET)[:, None], "w": read.weight, "classes": 4}
+    compared = formulas.evaluate(term, Scope(given, (-1,), False, False))  # what p is compared with, as the step says
+    np.testing.assert_allclose(compared, values["q"], atol=1e-15, err_msg=name)
     text = str(sm.explain(graph))
     gap = float(re.search(r"The engine has the same row, up to ([\d.e-]+)\.", text)[1])  # type: ignore[index]
     assert gap < 1e-15
@@ -212,7 +218,7 @@ def test_the_derivation_has_the_gradient_for_all_options(options: dict[str, Any]
 def test_the_derivation_of_probabilities(weight: Any) -> None:
     q = np.array([[0.1, 0.2, 0.3, 0.4], [0.0, 0.0, 1.0, 0.0]])
     text = str(sm.explain(F.cross_entropy(named("z", normal(2, 4)), q, weight=weight, label_smoothing=0.2)))
-    assert "the target is a row of probabilities" in text
+    assert "whose target is the row t of probabilities" in text
     assert float(re.search(r"up to ([\d.e-]+)\.", text)[1]) < 1e-15  # type: ignore[index]
 
 
@@ -226,7 +232,7 @@ def test_cross_entropy_is_derived_for_the_true_class_and_for_the_others() -> Non
 def test_log_softmax_and_nll_loss_become_p_minus_y() -> None:
     text = str(sm.explain(F.nll_loss(F.log_softmax(named("z", normal(2, 3))), [0, 1])))
     assert "which is p − y, the gradient of cross-entropy" in text
-    assert "−[i = y]/2 + pᵢ·1/2 = (pᵢ − [i = y])/2" in text
+    assert "−[i = y]/2 + pᵢ/2 = (pᵢ − [i = y])/2" in text
 
 
 @pytest.mark.parametrize("options", [{}, {"is_causal": True}, {"scale": 1.0}, {"mask": np.tri(3, dtype=bool)}])
@@ -295,7 +301,7 @@ def test_a_large_graph_without_modules() -> None:
     text = str(sm.explain(y.sum()))
     assert len(text.splitlines()) < 40
     assert "comes in    dloss = 1\n" in text
-    assert f"dx (1,), RMS {Graph(y.sum()).find('x')[0].grad.item():.4g}" in text
+    assert f"dx: (1,), RMS {Graph(y.sum()).find('x')[0].grad.item():.4g}" in text
 
 
 # -- cards ----------------------------------------------------------------------------------------

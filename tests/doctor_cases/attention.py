@@ -113,6 +113,36 @@ class Seeing(nn.Module):
         return self.head(self.block(self.tokens(x)))  # planted
 
 
+def looked_up(tokens: Any, lookup: Any, causal: bool) -> Any:
+    """Return the scores of a model whose vectors come from no Embedding."""
+    block, head = nn.TransformerBlock(16, 2, causal=causal), nn.Linear(16, 17)
+    return head(block(lookup(tokens, normal(17, 16))))  # planted
+
+
+def future_of_a_table() -> dict[str, Any]:
+    tokens = text()
+    z = looked_up(tokens[:, :-1], lambda t, table: table[t], causal=False)
+    return {"loss": F.cross_entropy(z, tokens[:, 1:])}
+
+
+def past_of_a_table() -> dict[str, Any]:
+    tokens = text()
+    z = looked_up(tokens[:, :-1], lambda t, table: table[t], causal=True)
+    return {"loss": F.cross_entropy(z, tokens[:, 1:])}
+
+
+def future_of_one_hot_rows() -> dict[str, Any]:
+    tokens = text()
+    z = looked_up(tokens[:, :-1], lambda t, table: F.one_hot(t, 17) @ table, causal=False)
+    return {"loss": F.cross_entropy(z, tokens[:, 1:])}
+
+
+def past_of_one_hot_rows() -> dict[str, Any]:
+    tokens = text()
+    z = looked_up(tokens[:, :-1], lambda t, table: F.one_hot(t, 17) @ table, causal=True)
+    return {"loss": F.cross_entropy(z, tokens[:, 1:])}
+
+
 def future_in_a_block() -> dict[str, Any]:
     tokens, lm = text(), Seeing(causal=False)
     z = lm(tokens[:, :-1])
@@ -199,6 +229,8 @@ CASES = [
     Case("unscaled-attention", unscaled_model, scaled_model, "attention"),
     Case("missing-causal-mask", future_by_hand, past_by_hand, "softmax"),
     Case("missing-causal-mask", future_in_a_block, past_in_a_block, "attention"),
+    Case("missing-causal-mask", future_of_a_table, past_of_a_table, "attention"),
+    Case("missing-causal-mask", future_of_one_hot_rows, past_of_one_hot_rows, "attention"),
     Case("missing-causal-mask", future_with_scores_cut, past_in_a_block, "attention"),
     Case("fully-masked-row", mask_of_nothing, padded_queries_ignored, "attention"),
     Case("fully-masked-row", minus_infinity_everywhere, masks_joined, "softmax"),

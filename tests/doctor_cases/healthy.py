@@ -383,6 +383,23 @@ class Gated(nn.Module):
         return self.head(F.softmax(h @ self.gate) @ self.table)
 
 
+def autoencoder(dtype: Any) -> Task:
+    """Behind the narrow middle the points hardly differ: at first a ReLU is 0 for all of them, or for none."""
+    rng = np.random.default_rng(0)
+    x = np.clip(0.5 + rng.normal(size=(64, 6)) @ rng.normal(size=(6, 64)) * 0.1, 0, 1).astype(dtype)
+    model = net(dtype, 64, 32, 8, 32, 64)
+    return Task(model, lambda: F.mse_loss(model(x), x), x, lr=1e-3)
+
+
+def factorization(dtype: Any) -> Task:
+    users, items = cast(nn.Embedding(20, 8), dtype), cast(nn.Embedding(30, 8), dtype)
+    rng = np.random.default_rng(0)
+    u, i = rng.integers(20, size=128), rng.integers(30, size=128)
+    rating = (u % 5 - i % 5).astype(dtype)
+    model = nn.Sequential(users, items)  # for its parameters
+    return Task(model, lambda: F.mse_loss((users(u) * items(i)).sum(axis=-1), rating))
+
+
 def gated(dtype: Any) -> Task:
     x, y = points(64, 12, dtype)
     model = cast(Gated(), dtype)
@@ -466,6 +483,6 @@ TASKS: dict[str, Callable[[Any], Task]] = {
         mlp, smoothed, language_model, unit_language_model, fused_head, encoder_decoder, distillation, soft_targets,
         regression, binary, recurrent, contrastive, variational, masked_model, pooled, tagger, policy, deep, by_hand,
         small_weights_unscaled, logistic, sequence_autoencoder, triplets, focal, gated, cosine_head, transfer,
-        deep_language_model, mixture_density, proximal_policy,
+        deep_language_model, mixture_density, proximal_policy, autoencoder, factorization,
     )
 }  # fmt: skip

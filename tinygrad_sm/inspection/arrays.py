@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
 from ..graph import rms
 from ..tensor import Array
-from .formula_latex import tex
+from .formula_latex import number_latex, tex
 
 FULL = 24  # elements of an array that is shown in full
 WIDEST = 8  # columns of a matrix that fits a terminal
@@ -31,6 +30,12 @@ def is_full(a: Array, full: int) -> bool:
     """Tell whether an array is shown element by element."""
     fits = a.ndim < 2 or full > FULL or a.shape[-1] <= WIDEST
     return a.size <= full and a.ndim <= 3 and fits
+
+
+def is_written(a: Any, full: int = FULL) -> bool:
+    """Tell whether a value stands as numbers, and not as the size of an array."""
+    a = np.asarray(a)
+    return a.ndim == 0 or is_full(a, full)
 
 
 def array_text(a: Any, full: int = FULL, brief: bool = False) -> str:
@@ -80,21 +85,13 @@ def array_latex(a: Any, full: int = FULL, brief: bool = False) -> str:
     """
     a = np.asarray(a)
     if a.ndim == 0:
-        return _number_latex(a[()])
+        return number_latex(number(a[()]))
     if a.ndim > 2 or not is_full(a, full):
         return rf"\text{{{tex(_flat(array_text(a, full, brief)))}}}"
-    lines = (" & ".join(_number_latex(x) for x in row) for row in a.reshape(-1, a.shape[-1]))
+    lines = (" & ".join(number_latex(number(x)) for x in row) for row in a.reshape(-1, a.shape[-1]))
     inside = r" \\ ".join(lines)
     return rf"\begin{{bmatrix}} {inside} \end{{bmatrix}}"
 
 
-def _number_latex(x: Any) -> str:
-    text = number(x)
-    match = re.fullmatch(r"(-?[\d.]+)e([+-])0*(\d+)", text)
-    if match:
-        return rf"{match[1]} \cdot 10^{{{match[2].replace('+', '')}{match[3]}}}"
-    return {"nan": r"\mathrm{NaN}", "inf": r"\infty", "-inf": r"-\infty"}.get(text, text)
-
-
 def _flat(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return " ".join(text.split())

@@ -30,10 +30,13 @@ def _softmax(graph: Graph, node: Node, names: Mapping[str, str], numbers: int) -
     temperature = float(node.constants.get("temperature", 1.0))
     over = "" if temperature == 1 else f"/{number(temperature)}"
     yield Block("heading", "Why: the Jacobian of softmax, and its product with the gradient")
+    source = names.get(graph.edges_into(node)[0].source, "z")
+    divided = f" divided by T = {number(temperature)}, which leaves a factor 1/T at the end" if over else ""
     yield Block(
         "text",
-        "Every probability depends on every logit, since they share the sum `s = Σⱼ exp(zⱼ)`. "
-        "By the quotient rule" + (f", and with a factor 1/T = 1{over} more" if over else "") + ":",
+        (f"Write `z` for the logits `{source}`{divided}. " if source != "z" or divided else "")
+        + "Every probability depends on every logit, since they share the sum `s = Σⱼ exp(zⱼ)`. "
+        "By the quotient rule:",
     )
     yield equation("∂pᵢ/∂zᵢ = (exp(zᵢ)·s − exp(zᵢ)·exp(zᵢ))/s² = pᵢ·(1 − pᵢ)", label="i = j")
     yield equation("∂pᵢ/∂zⱼ = (0 − exp(zᵢ)·exp(zⱼ))/s² = −pᵢ·pⱼ", label="i ≠ j")
@@ -45,9 +48,9 @@ def _softmax(graph: Graph, node: Node, names: Mapping[str, str], numbers: int) -
     yield equation(f"Σⱼ gⱼ·pⱼ·([i = j] − pᵢ){over} = pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ){over}", label="chain rule")
     yield Block(
         "text",
-        "So a logit gains where its gradient is above the mean of all, weighted with `p`; a "
-        "constant added to all of `g` "
-        "changes nothing; and where `p` is 0 or 1 nothing comes through: softmax saturates.",
+        "So the gradient of a logit is positive where that of its probability is above the mean of all, weighted with "
+        "`p`; a constant added to all of `g` changes nothing; and where `p` is 0 or 1 nothing comes through: softmax "
+        "saturates.",
     )
     if numbers and node.value.ndim:
         axis = node.constants.get("axis", -1)
@@ -67,10 +70,10 @@ def _attention(graph: Graph, node: Node, names: Mapping[str, str], numbers: int)
     scale = float(node.constants.get("scale", 1.0))
     mask = _added_mask(node, q.shape[-2], k.shape[-2])
     d_k = q.shape[-1]
-    why = f" = 1/√{d_k}" if np.isclose(scale * np.sqrt(d_k), 1) else ""
-    c = number(scale)
-    masked = mask is not None
+    usual = d_k > 1 and np.isclose(scale * np.sqrt(d_k), 1)
+    c = "" if scale == 1 else f"{number(scale)}·"
     s = scale * (q @ np.swapaxes(k, -1, -2)) + (0.0 if mask is None else mask)
+    lost = bool((s == -np.inf).all(axis=-1).any())
     p = softmax_rows(s)
     g = np.asarray(node.grad, np.float64)
     dp = g @ np.swapaxes(v, -1, -2)
@@ -82,40 +85,61 @@ def _attention(graph: Graph, node: Node, names: Mapping[str, str], numbers: int)
     yield Block("heading", "Why: attention is three steps, and the gradient goes back through each")
     yield Block(
         "text",
-        "Forward: scores, which compare each query with each key; weights, a softmax over the "
-        "keys; and the mean of the "
-        "values with these weights." + (f" The numbers are those of the first of {heads} heads." if heads > 1 else ""),
+        _renamed(graph, node, names)
+        + "Forward: scores, which compare each query with each key; weights, a softmax over the keys; and the mean of "
+        "the values with these weights."
+        + _about_mask(node)
+        + (" A row in which every key is hidden has weights 0." if lost else "")
+        + (f" The numbers are those of the first of {heads} heads." if heads > 1 else ""),
     )
-    yield equation(f"s = {c}·q·kᵀ" + " + mask" * masked, shown(s), label="scores")
+    yield equation(f"s = {c}q·kᵀ" + " + mask" * (mask is not None), shown(s), label="scores")
     yield equation("p = softmax(s)", shown(p), label="weights")
     yield equation("o = p·v", label="output")
     yield Block(
         "text",
-        f"The scores are multiplied by {c}{why}. Backward, newest first. The output is a matrix "
-        f"product of weights and values, "
-        "so each of the two gets the gradient `g` times the other:",
+        (f"The factor is {number(scale)} = 1/√{d_k}, for queries of d_k = {d_k} entries. " if usual else "")
+        + "Backward, newest first. The output is a matrix product of weights and values, so each of the two gets the "
+        "gradient of the output, `g`, times the other:",
     )
     yield equation("dv = pᵀ·g", again(np.swapaxes(p, -1, -2) @ g), label="values")
     yield equation("dp = g·vᵀ", shown(dp), label="weights")
     yield Block(
         "text",
-        "A value gets gradient from each query as much as that query looked at it. Through the "
-        "softmax, row by row: a score gains "
-        "where the gradient of its weight is above the mean of its row, weighted with `p`"
-        + (", and hidden keys, of weight 0, get nothing:" if masked else ":"),
+        "A value gets gradient from each query as much as that query looked at it. Through the softmax, row by row: "
+        "the gradient of a score is positive where that of its weight is above the mean of its row, weighted with `p`"
+        + (", and 0 at hidden keys, of weight 0:" if not np.isfinite(s).all() else ":"),
     )
     yield equation("ds = p∘(dp − Σⱼ p∘dp)", shown(ds), label="scores")
     yield Block(
-        "text", "The scores are a matrix product of queries and keys, times the scale, which stays as a factor:"
-    )
-    yield equation(f"dq = {c}·ds·k", again(scale * ds @ k), label="queries")
-    yield equation(f"dk = {c}·dsᵀ·q", again(scale * np.swapaxes(ds, -1, -2) @ q), label="keys")
-    yield Block(
         "text",
-        f"Each row of `ds` sums to 0. Without the factor, scores of d_k = {d_k} entries grow "
-        f"like √d_k, the softmax saturates, and "
-        "`ds` vanishes with `p∘(1 − p)`.",
+        "The scores are a matrix product of queries and keys" + (", times a factor, which stays:" if c else ":"),
     )
+    yield equation(f"dq = {c}ds·k", again(scale * ds @ k), label="queries")
+    yield equation(f"dk = {c}dsᵀ·q", again(scale * np.swapaxes(ds, -1, -2) @ q), label="keys")
+    wide = "the softmax saturates, and `ds` vanishes with `p∘(1 − p)`."
+    if usual:
+        wide = f" Without the factor they would spread √{d_k} times as wide; where d_k is large, {wide}"
+    elif d_k > 1:
+        wide = (
+            f" Their spread grows like √d_k, here √{d_k}, if no factor 1/√d_k takes it out; where it is large, {wide}"
+        )
+    yield Block("text", "Each row of `ds` sums to 0. A score is a sum of d_k products." + wide * (d_k > 1))
+
+
+def _renamed(graph: Graph, node: Node, names: Mapping[str, str]) -> str:
+    own = [names.get(edge.source, "") for edge in graph.edges_into(node) if edge.position < 3]
+    listed = ", ".join(f"`{name}`" for name in own)
+    return f"Write `q`, `k` and `v` for queries, keys and values, here {listed}. " if own != ["q", "k", "v"] else ""
+
+
+def _about_mask(node: Node) -> str:
+    given = node.constants.get("mask")
+    hidden = ["where the mask is False"] if given is not None and given.dtype == bool else []
+    hidden += ["where a key comes after the query"] if node.constants.get("causal", False) else []
+    if given is not None and given.dtype != bool:
+        more = f", and it is −∞ {hidden[0]}" if hidden else ""
+        return f" The mask that was given is added to the scores{more}."
+    return f" `mask` is −∞ {' or '.join(hidden)}, which hides that key, and 0 elsewhere." if hidden else ""
 
 
 def _added_mask(node: Node, t: int, s: int) -> Array | None:

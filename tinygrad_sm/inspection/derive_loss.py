@@ -13,55 +13,61 @@ from ..ops.softmax import softmax
 from ..tensor import Array
 from .arrays import number
 from .document import Block, equation
+from .formula import Term, parse, substitute
 
 LOSSES = ("cross_entropy", "soft_cross_entropy", "linear_cross_entropy", "nll_loss")
 
 
 class Loss(NamedTuple):
-    """What a cross-entropy was called with, as rows: N of them, C classes."""
+    """What a cross-entropy was called with, as rows; of logits and targets a row is made when it is asked for."""
 
-    z: Array  # (N, C) logits; of nll_loss log-probabilities
+    values: dict[int, Array]  # the arguments of the op by position
     y: Array  # (N,) class indices, or (N, C) probabilities
-    q: Array  # (N, C) what p is compared with: the one-hot rows, smoothed and weighted; 0 where ignored
+    classes: int
     counts: Array  # (N,) which rows count
     weight: Array | None
     smoothing: float
     reduction: str
     divisor: float
+    ignored: int
 
     @property
     def plain(self) -> bool:
         """Whether every row is one-hot and counts in full."""
         return self.weight is None and not self.smoothing and bool(self.counts.all()) and self.y.ndim == 1
 
+    def logits(self, n: int) -> Array:
+        """Return row n of the logits, (C,); of nll_loss log-probabilities."""
+        row = self.values[0].reshape(len(self.y), -1)[n].astype(np.float64)
+        if 2 not in self.values:
+            return row
+        return self.values[1] @ row + self.values.get(3, 0.0)  # linear_cross_entropy: x, W, target, b
+
+    def compared(self, n: int) -> Array:
+        """Return what p is compared with in row n, (C,): the one-hot row, smoothed and weighted; 0 where ignored."""
+        own = self.y[n] if self.y.ndim == 2 else np.arange(self.classes) == self.y[n]
+        w = 1.0 if self.weight is None else self.weight
+        return np.asarray(w * ((1 - self.smoothing) * own + self.smoothing / self.classes) * self.counts[n])
+
 
 def read_loss(graph: Graph, node: Node) -> Loss:
     """Return the arguments of a loss."""
     values = {edge.position: graph[edge.source].value for edge in graph.edges_into(node)}
     options = node.constants
-    if node.op == "linear_cross_entropy":
-        x, w, y, b = (values.get(i) for i in range(4))
-        assert x is not None
-        assert w is not None
-        z = x.astype(np.float64) @ w.astype(np.float64).T + (0.0 if b is None else b)
-        weight = options.get("class_weight")
-    else:
-        z, y, weight = values[0].astype(np.float64), values[1], options.get("weight")
-    z = z.reshape(-1, z.shape[-1])
-    n_classes = z.shape[1]
-    smoothing, reduction = float(options.get("label_smoothing", 0.0)), str(options.get("reduction", "mean"))
+    linear = node.op == "linear_cross_entropy"
+    y, weight = values[2 if linear else 1], options.get("class_weight" if linear else "weight")
+    classes = values[1].shape[0] if linear else values[0].shape[-1]
+    ignored, reduction = int(options.get("ignore_index", -100)), str(options.get("reduction", "mean"))
     weight = None if weight is None else np.asarray(weight, np.float64)
-    w = np.ones(n_classes) if weight is None else weight
     if node.op == "soft_cross_entropy":
-        y = np.asarray(y, np.float64).reshape(-1, n_classes)
-        q, counts, total = y, np.ones(len(y), bool), float(len(y))
+        y = y.astype(np.float64).reshape(-1, classes)
+        counts, total = np.ones(len(y), bool), float(len(y))
     else:
-        y = np.asarray(y).reshape(-1)
-        ignored = options.get("ignore_index", -100)
-        safe, _, total = importance(y, weight, ignored, np.float64)
-        q, counts = np.eye(n_classes)[safe], y != ignored
-    q = w * ((1 - smoothing) * q + smoothing / n_classes) * counts[:, None]
-    return Loss(z, y, q, counts, weight, smoothing, reduction, total if reduction == "mean" and total else 1.0)
+        y = y.reshape(-1)
+        counts, total = y != ignored, importance(y, weight, ignored, np.float64)[2]
+    divisor = total if reduction == "mean" and total else 1.0
+    smoothing = float(options.get("label_smoothing", 0.0))
+    return Loss(values, y, classes, counts, weight, smoothing, reduction, divisor, ignored)
 
 
 def loss_texts(graph: Graph, node: Node) -> tuple[str, str]:
@@ -82,8 +88,21 @@ def loss_texts(graph: Graph, node: Node) -> tuple[str, str]:
         formula, gradient = f"−({over[0]}Σⱼ qⱼ·log pⱼ){over[1]}", f"g·(Q·p − q){over[1]}"
     more = "p = softmax(z)" + (", Q = Σⱼ qⱼ" if not loss.plain else "")
     if node.op == "linear_cross_entropy":
-        return f"{formula}, with z = x·Wᵀ + b, {more}", f"d·W, dᵀ·x, Σₙ d, with d = {gradient}, {more}"
+        return f"{formula}, with z = x·Wᵀ + b, {more}", f"dz·W, dzᵀ·x, Σₙ dz, with dz = {gradient}, {more}"
     return f"{formula}, with {more}", f"{gradient}, with {more}"
+
+
+def compared(loss: Loss, known: Mapping[str, Term]) -> dict[str, Term]:
+    """Return the definition of what p is compared with: the one-hot row y, or q where more goes into it."""
+    if loss.plain:
+        return {"y": substitute(parse("[j = y]"), {"y": known.get("[y]", known["y"])})}
+    own = "tⱼ" if loss.y.ndim == 2 else "[j = t]"
+    if loss.smoothing:
+        own = f"((1 − {number(loss.smoothing)})·{own} + {number(loss.smoothing)}/{loss.classes})"
+    if not loss.counts.all() and (loss.smoothing or 0 <= loss.ignored < loss.classes):
+        own = f"{own}·[t ≠ {loss.ignored}]"
+    own = own if loss.weight is None else f"wⱼ·{own}"
+    return {"q": substitute(parse(own), {"t": known.get("[y]", known.get("t", ("name", "t", "")))})}
 
 
 # -- the derivation -------------------------------------------------------------------------------
@@ -93,18 +112,20 @@ def cross_entropy(graph: Graph, node: Node, names: Mapping[str, str], numbers: i
     """Derive the gradient with respect to the logits of one row, and write the numbers of a row."""
     loss = read_loss(graph, node)
     yield Block("heading", "Why: from the definition of the loss, for every class")
-    yield from _plain() if loss.plain else _general(loss)
+    source = names.get(graph.edges_into(node)[0].source, "z")
+    row = "Take one row of the logits `z`" if node.op == "linear_cross_entropy" or source == "z" else (
+        f"Take one row of the logits `{source}`, call it `z`")  # fmt: skip
+    yield from _plain(row) if loss.plain else _general(loss, row)
     yield from _batch(loss)
     if numbers and loss.counts.any():
         yield from _row(loss, node, graph, numbers)
 
 
-def _plain() -> Iterator[Block]:
+def _plain(row: str) -> Iterator[Block]:
     yield Block(
         "text",
-        "Take one row of logits `z`, and write `y` for the number of its true class. The loss "
-        "of the row is minus the "
-        "log of the probability that softmax gives that class, `pᵢ = exp(zᵢ)/Σⱼ exp(zⱼ)`:",
+        f"{row}, and let `y` be the number of its true class. The loss of the row is minus the log of the "
+        "probability that softmax gives that class, where `pᵢ = exp(zᵢ)/Σⱼ exp(zⱼ)`:",
     )
     yield equation("ℓ = −log p[y] = log Σⱼ exp(zⱼ) − z[y]", label="definition")
     yield Block("text", "The first term depends on every logit, in the same way; its derivative is softmax:")
@@ -132,28 +153,32 @@ def _plain() -> Iterator[Block]:
         latex=r"\frac{\partial \ell}{\partial z_i} = -\frac{1}{p_y}\, p_y\,([i = y] - p_i) = p_i - [i = y]",
     )
     yield Block(
-        "text", "That is why the two are fused: computed one after the other, `1/p[y]` overflows where `p[y]` is small."
+        "text",
+        "That is why the two are fused: one after the other, they divide by `p[y]`, which rounds to 0 where the model "
+        "is sure of another class.",
     )
 
 
-def _general(loss: Loss) -> Iterator[Block]:
+def _general(loss: Loss, row: str) -> Iterator[Block]:
     parts = []
-    if loss.y.ndim == 2:
-        parts.append("the target is a row of probabilities")
     if loss.smoothing:
         parts.append(
-            f"label smoothing gives every class ε/C of the target, ε = {number(loss.smoothing)}, C = {loss.z.shape[1]}"
+            f"label smoothing gives every class ε/C of the target, ε = {number(loss.smoothing)}, C = {loss.classes}"
         )
     if loss.weight is not None:
         parts.append("each class counts with its weight w")
     if not loss.counts.all():
-        parts.append(f"{int((~loss.counts).sum())} of {len(loss.counts)} rows are ignored, with loss and gradient 0")
-    said = "; ".join(parts)
+        out = int((~loss.counts).sum())
+        parts.append(
+            f"{out} of {len(loss.counts)} rows {'is' if out == 1 else 'are'} ignored, with loss and gradient 0"
+        )
+    said = f"Here {'; '.join(parts)}. " if parts else ""
+    whose = "whose target is the row `t` of probabilities" if loss.y.ndim == 2 else "whose true class is `y`"
+    sums = loss.y.sum(axis=1) if loss.y.ndim == 2 else 1.0
+    ones = ", which is 1 here" if loss.weight is None and np.allclose(sums, 1) else ""
     yield Block(
         "text",
-        f"Take one row of logits `z`, and `p = softmax(z)`. Here {said}. All of that goes into "
-        f"one row `q` with "
-        "which `p` is compared:",
+        f"{row}, {whose}, and `p = softmax(z)`. {said}So `p` is compared with the row `q`:",
     )
     target = "tᵢ" if loss.y.ndim == 2 else "[i = y]"
     e = loss.smoothing
@@ -165,8 +190,7 @@ def _general(loss: Loss) -> Iterator[Block]:
     )
     yield Block(
         "text",
-        "Write `Q` for the sum of `q` (1, unless there are weights). Since `log pⱼ = zⱼ − log Σᵢ exp(zᵢ)`, the "
-        "loss of the row is",
+        f"Write `Q` for the sum of `q`{ones}. Since `log pⱼ = zⱼ − log Σᵢ exp(zᵢ)`, the loss of the row is",
     )
     yield equation("ℓ = −Σⱼ qⱼ·log pⱼ = Q·log Σⱼ exp(zⱼ) − Σⱼ qⱼ·zⱼ", label="definition")
     yield Block("text", "The derivative of the log of the sum is softmax, that of the second sum is one entry of `q`:")
@@ -185,14 +209,15 @@ def _batch(loss: Loss) -> Iterator[Block]:
             "Each row has a loss of its own (reduction none), so each row is multiplied by its own incoming gradient.",
         )
     elif loss.reduction == "sum":
-        yield Block("text", "The losses of the rows are added (reduction sum), so nothing more is divided by.")
+        yield Block("text", "The losses of the rows are added up (reduction sum), with no divisor.")
     elif loss.weight is not None and loss.y.ndim == 1:
         yield Block(
             "text",
-            f"The mean divides by the weights of the true classes that count, together D = {number(loss.divisor)}.",
+            f"The mean divides by the sum of the weights of the rows' true classes, {number(loss.divisor)}.",
         )
     else:
-        yield Block("text", f"The mean divides by the number of rows that count, {number(loss.divisor)}.")
+        which = "" if loss.counts.all() else " that are not ignored"
+        yield Block("text", f"The mean divides by the number of rows{which}, {number(loss.divisor)}.")
 
 
 def softmax_rows(z: Array) -> Array:
@@ -202,9 +227,9 @@ def softmax_rows(z: Array) -> Array:
 
 def _row(loss: Loss, node: Node, graph: Graph, numbers: int) -> Iterator[Block]:
     n = int(loss.counts.argmax())
-    z, q = loss.z[n], loss.q[n]
+    z, q = loss.logits(n), loss.compared(n)
     p, total = softmax_rows(z), float(q.sum())
-    which = f"row {n}, " if len(loss.z) > 1 else ""
+    which = f"row {n}, " if len(loss.y) > 1 else ""
     true = "" if loss.y.ndim == 2 else f"{which}whose true class is {int(loss.y[n])}"
     yield Block("text", f"With the numbers of this loss, {true or which.rstrip(', ') or 'its one row'}:")
     yield equation("z", z, label="logits")
@@ -215,28 +240,33 @@ def _row(loss: Loss, node: Node, graph: Graph, numbers: int) -> Iterator[Block]:
         yield equation("Q", np.asarray(total), label="its sum")
     slope = total * p - q
     yield equation("p − y" if loss.plain else "Q·p − q", slope, label="gradient")
-    share = _divided(loss, node, n)
+    g = np.asarray(node.grad if node.grad is not None else 1.0, np.float64).reshape(-1)
+    factor = float(g[n] if loss.reduction == "none" else g[0])
+    share = factor / loss.divisor
     if share != 1:
         yield equation(
-            f"(p − y)·{number(share)}" if loss.plain else f"(Q·p − q)·{number(share)}", slope * share, label="its share"
+            _times(factor, "p − y" if loss.plain else "Q·p − q", loss.divisor), slope * share, label="its share"
         )
     gains = ": what the true class gains, the others lose" if loss.y.ndim == 1 else ""
     yield Block("text", f"The entries of the row sum to {number(round(float((slope * share).sum()), 9))}{gains}.")
     engine = next((e.share for e in graph.edges_into(node) if e.position == 0 and e.share is not None), None)
     if engine is not None and node.op != "linear_cross_entropy":
-        gap = np.abs(engine.reshape(loss.z.shape)[n] - slope * share).max()
+        gap = np.abs(engine.reshape(len(loss.y), -1)[n] - slope * share).max()
         yield Block("text", f"The engine has the same row, up to {number(gap)}.")
 
 
-def _divided(loss: Loss, node: Node, n: int) -> float:
-    """Return what the row is multiplied with: the incoming gradient over the divisor."""
-    g = np.asarray(node.grad if node.grad is not None else 1.0, np.float64).reshape(-1)
-    return float(g[n] if loss.reduction == "none" else g[0]) / loss.divisor
+def _times(g: float, body: str, divisor: float) -> str:
+    """Write a gradient times the one that comes in, over the divisor, without factors that are 1."""
+    factor = "" if g == 1 else f"−{number(-g)}·" if g < 0 else f"{number(g)}·"
+    return f"{factor}({body})" + (f"/{number(divisor)}" if divisor != 1 else "")
 
 
 def after_log_softmax(graph: Graph, node: Node, names: Mapping[str, str], numbers: int) -> Iterator[Block]:
     """Derive the gradient of log_softmax; where nll_loss follows, show that the two make p − y."""
     yield Block("heading", "Why: the derivative of a log-probability")
+    source = names.get(graph.edges_into(node)[0].source, "z")
+    if source != "z":
+        yield Block("text", f"Write `z` for the logits `{source}`, and `p` for their softmax:")
     yield equation("log pⱼ = zⱼ − log Σᵢ exp(zᵢ)", label="definition")
     yield equation(
         "∂(log pⱼ)/∂zᵢ = [i = j] − pᵢ",
@@ -250,16 +280,27 @@ def after_log_softmax(graph: Graph, node: Node, names: Mapping[str, str], number
     user = next((graph[e.target] for e in graph.edges_from(node) if graph[e.target].op == "nll_loss"), None)
     if user is not None:
         loss = read_loss(graph, user)
-        d = number(loss.divisor)
+        over = f"/{number(loss.divisor)}" if loss.divisor != 1 else ""
+        w = "" if loss.weight is None else "w[y]·"
+        after = f"{w}(pᵢ − [i = y]){over}" if w or over else "pᵢ − [i = y]"
+        scaled = np.any(graph.edges_from(node)[0].share) and np.any(user.grad != 1)
         yield Block(
             "text",
-            "The gradient that came in is that of the negative log-likelihood: minus a share at "
-            "the true class, 0 at all others. "
-            "So its sum over a row is minus that share, and the two terms are",
+            "The gradient that came in is that of the negative log-likelihood: at the true class `y` of a row "
+            f"`−{w or '1'}{over}`".replace("·/", "/").replace("·`", "`")
+            + (", times the gradient of that loss" if scaled else "")
+            + ", at all others 0. Its sum over the row is that one entry, so the two terms are"
+            + (", before that factor," if scaled else ""),
         )
-        w = "" if loss.weight is None else "w[y]·"
-        yield equation(f"−{w}[i = y]/{d} + pᵢ·{w}1/{d} = {w}(pᵢ − [i = y])/{d}", label="together")
-        yield Block("text", "which is p − y, the gradient of cross-entropy, for the true class and for every other.")
+        yield equation(f"−{w}[i = y]{over} + {w}pᵢ{over} = {after}", label="together")
+        factor = f", times {'the weight of the class' if w else ''}{' and ' if w and over else ''}"
+        factor += f"1{over}" if over else ""
+        yield Block(
+            "text",
+            "which is p − y, the gradient of cross-entropy, for the true class and for every other"
+            + (factor if w or over else "")
+            + ".",
+        )
     if numbers:
         z = graph[graph.edges_into(node)[0].source].value
         axis = node.constants.get("axis", -1)

@@ -18,9 +18,10 @@ from ..tensor import Tensor
 from ..viz.draw import check_words, read_graph, words_of
 from ..viz.fold import View
 from .arrays import FULL
-from .document import Block, to_html, to_latex, to_markdown, to_text
-from .formula import gradient_name
+from .document import Block, gradient_span, to_latex, to_markdown, to_text
+from .document_html import to_html
 from .naming import full_name, short_names
+from .notation import signs
 from .op_card import card, find_op
 from .scopes import all_steps
 from .steps import legend
@@ -53,7 +54,7 @@ class Explanation:
         return to_latex(self.blocks, self.numbers)
 
     def html(self) -> str:
-        """Return the explanation as a page of HTML that asks for nothing from anywhere."""
+        """Return the explanation as a page of HTML, with formulas in MathML; it asks for nothing from anywhere."""
         return to_html(self.blocks, self.numbers)
 
     def _repr_markdown_(self) -> str:  # a notebook typesets the formulas in Markdown; in HTML not everywhere
@@ -169,8 +170,10 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
     blocks = [
         Block("title", f"The backward pass of `{names[root.id]}`"),
         Block("text", _opening(graph, names, root, len(ops), large, numbers)),
-        *all_steps(graph, view, names, numbers, derive=not large),
     ]
+    steps = list(all_steps(graph, view, names, numbers, derive=not large))
+    shown = [str(item.op) for item in view.shown if isinstance(item, Node) and item.op is not None]
+    blocks += [*([Block("text", said)] if (said := signs(steps, shown)) else []), *steps]
     if large:  # shapes and sizes only, and of what goes forward only the result
         blocks = [b._replace(brief=True) for b in blocks if b.label != "given"]
     rows = legend(graph, names)
@@ -182,8 +185,10 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
 def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: bool, numbers: int) -> str:
     leaf = next((n for n in graph if n.op is None and n.grad is not None), root)
     short, end = names[leaf.id], names[root.id]
-    text = f"`{gradient_name(short)}` is short for `∂{end}/∂{short}`, how much `{end}` changes with `{short}`. "
-    text += f"The engine goes back through {ops} op{'s' * (ops != 1)}, newest first"
+    text = f"{gradient_span(short)} is short for `∂{end}/∂{short}`, how much `{end}` changes with `{short}`. "
+    text += (
+        f"The engine goes back through {ops} ops, newest first" if ops > 1 else "The engine goes back through one op"
+    )
     if large:
         text += "; modules stand as one step each, and sizes are the root mean square (RMS) of the entries"
     text += "."
@@ -193,7 +198,8 @@ def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: b
         text += ", …." if len(renamed) > 12 else "."
     uses = [n for n in graph if sum(e.share is not None for e in graph.edges_from(n)) > 1]
     if uses and not large:
-        text += " What is used more than once gets the sum of all contributions; a step then gives it one of them."
+        text += " What is used more than once gets several contributions: each step adds one, with `+=`, and their "
+        text += "sum comes in at its own step."
     return text
 
 

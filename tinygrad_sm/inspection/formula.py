@@ -45,24 +45,32 @@ class FormulaError(ValueError):
 def clauses(text: str) -> list[tuple[str, str]]:
     """Cut a text at its commas into formulas, each with the name that it defines, or "".
 
-    >>> clauses("d·W, Σₙ d, with d = g·(p − y)/N")
-    [('', 'd·W'), ('', 'Σₙ d'), ('d', 'g·(p − y)/N')]
+    >>> clauses("dz·W, Σₙ dz, with dz = g·(p − y)/N")
+    [('', 'dz·W'), ('', 'Σₙ dz'), ('dz', 'g·(p − y)/N')]
     >>> clauses("g where x > 0, else 0")
     [('', 'g where x > 0, else 0')]
     """
-    parts, depth, start = [], 0, 0
-    for i, c in enumerate(text):
-        depth += (c in "([") - (c in ")]")
-        if c == "," and not depth and not text[i:].startswith(", else "):
-            parts.append(text[start:i])
-            start = i + 1
-    parts.append(text[start:])
     found = []
-    for part in parts:
+    for part in cut(text, ","):
         part = part.strip().removeprefix("with ")
         head = re.match(rf"({_NAME})[{SUBSCRIPTS}]*\s+=\s+", part)
         found.append((head[1], part[head.end() :]) if head else ("", part))
     return found
+
+
+def cut(text: str, sign: str) -> list[str]:
+    """Cut a text at a sign where it stands outside all brackets; a comma before "else" is none.
+
+    >>> cut("Jᵢⱼ = [i = j] − pⱼ", " = "), cut("x where x > 0, else 0", ", ")
+    (['Jᵢⱼ', '[i = j] − pⱼ'], ['x where x > 0, else 0'])
+    """
+    parts, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([") - (c in ")]")
+        if not depth and i >= start and text.startswith(sign, i) and not text.startswith(", else ", i):
+            parts.append(text[start:i])
+            start = i + len(sign)
+    return [*parts, text[start:]]
 
 
 @cache
@@ -84,6 +92,14 @@ def parse(text: str) -> Term:
     if reader.kind != "end":
         raise FormulaError(f"no formula: {text!r}, at {reader.value!r}")
     return ("or 0", term) if body != kept else term
+
+
+def parsed(text: str) -> Term | None:
+    """Read one formula; None for text that is none."""
+    try:
+        return parse(text)
+    except FormulaError:
+        return None
 
 
 class _Reader:
@@ -244,6 +260,22 @@ def _folded(term: Term) -> Term:
         value = a + b if term[0] == "+" else a - b
         return ("num", f"{value:g}") if value >= 0 else ("neg", ("num", f"{-value:g}"))
     return term
+
+
+def free_index(term: Term) -> str:
+    """Return the subscript that a formula leaves open, as in each entry of a row; "" if there is none.
+
+    >>> free_index(parse("pᵢ·(gᵢ − Σⱼ gⱼ·pⱼ)")), free_index(parse("[j = y]")), free_index(parse("Σⱼ qⱼ"))
+    ('ᵢ', 'ⱼ', '')
+    """
+    return next((c for c in "ᵢⱼ" if c in _open(term)), "")
+
+
+def _open(term: Term) -> set[str]:
+    if term[0] in ("name", "grad"):
+        return {"ⱼ"} if term[1] == "j" else set(term[2])
+    found = {c for part in term if isinstance(part, tuple) for c in _open(part)}
+    return (found | set(term[2])) - {term[2][:1]} if term[0] == "big" else found
 
 
 def names_in(term: Term) -> set[str]:

@@ -31,23 +31,37 @@ def escaped(text: str) -> str:
     return "".join(GREEK[c] + " " if c in GREEK else _SPECIAL.get(c, c) for c in text)
 
 
+def number_latex(text: str) -> str:
+    r"""Write a number, as Python prints it, in LaTeX.
+
+    >>> print(number_latex("1.5e-05"), number_latex("1e+06"), number_latex("-inf"))
+    1.5 \cdot 10^{-5} 10^{6} -\infty
+    """
+    match = re.fullmatch(r"(-?)([\d.]+)e([+-])0*(\d+)", text)
+    if match:
+        sign, digits, exponent_sign, exponent = match.groups()
+        factor = "" if digits == "1" else rf"{digits} \cdot "
+        return rf"{sign}{factor}10^{{{exponent_sign.replace('+', '')}{exponent}}}"
+    return {"nan": r"\mathrm{NaN}", "inf": r"\infty", "-inf": r"-\infty"}.get(text, text)
+
+
 def name_latex(name: str, sub: str = "") -> str:
     r"""Write a name: a letter in italics, a word upright.
 
-    >>> print(name_latex("x̂", "ᵢ"), name_latex("logits"))
-    \hat{x}_{i} \mathrm{logits}
+    >>> print(name_latex("x̂", "ᵢ"), name_latex("logits"), name_latex("h2", "ⱼ"))
+    \hat{x}_{i} \mathrm{logits} h_{2,j}
     """
     core = name.rstrip("′")
     prime = "'" * (len(name) - len(core))
+    low = "".join(SUBS.get(c, c) for c in sub)
     if len(core) == 2 and core[1] in MARKS:
         text = f"{MARKS[core[1]]}{{{escaped(core[0]).strip()}}}"
     elif match := re.fullmatch(r"([^\W\d_])(\d+)", core):
-        text = f"{escaped(match[1]).strip()}_{{{match[2]}}}"
+        text, low = escaped(match[1]).strip(), f"{match[2]},{low}".rstrip(",")
     elif core.startswith("∂") and len(core) > 1:
         text = rf"\partial {name_latex(core[1:])}"
     else:
         text = escaped(core).strip() if len(core) == 1 else rf"\mathrm{{{escaped(core)}}}"
-    low = "".join(SUBS.get(c, c) for c in sub)
     return text + prime + (f"_{{{low}}}" if low else "")
 
 
@@ -65,7 +79,7 @@ def as_latex(term: Term, least: int = 0) -> str:
 def _write(term: Term) -> str:
     kind, *rest = term
     if kind == "num":
-        return r"\tfrac12" if rest[0] == "½" else str(rest[0])
+        return r"\tfrac12" if rest[0] == "½" else number_latex(str(rest[0]))
     if kind == "name":
         gradient = re.fullmatch(r"d([a-zA-Z])", rest[0])  # "dq", as the registry writes it
         return _gradient(gradient[1], rest[1]) if gradient else name_latex(*rest)
@@ -140,13 +154,19 @@ _TEX = {
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "−": "$-$",
     "·": r"$\cdot$", "√": r"$\surd$", "Σ": r"$\Sigma$", "…": r"\dots{}", "≠": r"$\ne$", "≤": r"$\le$", "≥": r"$\ge$",
     "×": r"$\times$", "→": r"$\to$", "∞": r"$\infty$", "²": "$^2$", "ᵀ": r"$^\top$", "`": "'",
-}  # fmt: skip
+    "½": r"$\tfrac12$", "¼": r"$\tfrac14$", "∘": r"$\circ$", "–": "--", "‘": "`", "’": "'",
+} | {c: f"$_{low}$" for c, low in SUBS.items()}  # fmt: skip
 
 
 def tex(text: str) -> str:
     r"""Write any text so that LaTeX shows it as it is.
 
-    >>> print(tex("50 % of a_b"))
-    50 \% of a\_b
+    >>> print(tex("50 % of a_b, x̂ᵢ"))
+    50 \% of a\_b, $\hat{x}$$_i$
     """
-    return "".join(_TEX.get(c) or (c if c.isascii() else f"${escaped(c).strip()}$") for c in text)
+    marked = re.split(f"([a-zA-Z][{''.join(MARKS)}])", text)
+    return "".join(f"${name_latex(part)}$" if i % 2 else _tex(part) for i, part in enumerate(marked))
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(c) or (f"${GREEK[c].strip()}$" if c in GREEK else c) for c in text)

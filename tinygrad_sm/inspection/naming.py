@@ -75,8 +75,8 @@ def _wish(graph: Graph, node: Node) -> str:
         position = uses[0].position
         if position < len(letters) and letters[position] not in "abx" and letters[position].isascii():
             return letters[position]
-        if position < len(letters) and user.op in ("linear", "layer_norm") and letters[position] == "b":
-            return "b"
+        if position < len(letters) and user.op in ("linear", "layer_norm") and letters[position] in "bx":
+            return letters[position] if node.role != "parameter" or position else OTHERS[node.role]
     return OTHERS[node.role]
 
 

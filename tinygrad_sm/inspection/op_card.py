@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from ..call import brief
 from ..derivatives import grad, jacobian
 from ..op import REGISTRY, Op
 from ..tensor import FUNCTIONS, UFUNCS, Tensor
 from ..text import visible
-from .document import Block, equation
-from .formula import FormulaError, as_text, clauses, parse, substitute
+from .document import Block, equation, gradient_span
+from .formula import as_text, clauses, free_index, parsed, substitute
+from .notation import listed, signs
 from .op_names import NO_GRADIENT, arguments_of
 from .op_notes import ARTICLE, NOTES, Note
 
@@ -106,14 +108,17 @@ def card(op: Op) -> Iterator[Block]:
     """Yield the blocks of the card of an op."""
     note = NOTES.get(op.name, Note())
     yield Block("title", f"The op {visible(op.name, limit=60)}")
-    yield from _formulas(op)
+    formulas, jacobians = list(_formulas(op)), list(_jacobians(op, note))
+    yield from formulas
+    if said := " ".join(filter(None, [note.names, signs([*formulas, *jacobians], [op.name])])):
+        yield Block("text", said)
     if op.vjp is None:
         yield Block(
             "text", "It is piecewise constant: its slope is 0 wherever there is one, so no gradient goes through it."
         )
     if note.why:
         yield Block("text", note.why)
-    if jacobians := list(_jacobians(op, note)):
+    if jacobians:
         yield Block("heading", "Jacobian")
         yield from jacobians
     for title, lines in (("Pitfalls", note.pitfalls), ("Numerical care taken here", note.care)):
@@ -126,22 +131,23 @@ def card(op: Op) -> Iterator[Block]:
 
 
 def _formulas(op: Op) -> Iterator[Block]:
-    letters = ", ".join(c for c in arguments_of(op) if c not in NO_GRADIENT.get(op.name, ""))
+    letters = [c for c in arguments_of(op) if c not in NO_GRADIENT.get(op.name, "")]
     if op.formula:
-        head = "" if clauses(op.formula)[0][0] else f"{_result(op)} = "
+        first = parsed(clauses(op.formula)[0][1])
+        head = "" if clauses(op.formula)[0][0] else f"{_result(op)}{free_index(first) if first else ''} = "
         yield equation(f"{head}{op.formula}", label="forward")
     if op.gradient:
         yield from _gradients(op)
-        brackets = " A bracket [c] is 1 where c holds, else 0." if "[" in op.gradient else ""
+        gradients, arguments = listed([gradient_span(c) for c in letters]), listed([f"`{c}`" for c in letters])
         yield Block(
             "text",
-            f"`g` is the gradient that comes back for the result, and `d` before a letter ({letters}) the gradient of "
-            f"the loss with respect to that argument.{brackets}",
+            f"`g` is the gradient that comes back for the result, and {gradients} that of the loss with respect to "
+            f"{arguments}.",
         )
 
 
 def _result(op: Op) -> str:
-    return "loss" if "y" in arguments_of(op) else "y"  # there y is the target
+    return "loss" if "y" in arguments_of(op) or op.name == "soft_cross_entropy" else "y"  # there y is the target
 
 
 def _gradients(op: Op) -> Iterator[Block]:
@@ -164,11 +170,12 @@ def _jacobians(op: Op, note: Note) -> Iterator[Block]:
     elif op.name in UNARY or op.name in BINARY:
         letters = arguments_of(op)
         for letter, (_, text) in zip(letters, [c for c in clauses(op.gradient) if not c[0]], strict=False):
-            try:
-                slope = as_text(substitute(parse(text), {"g": ("num", "1")}))
-            except FormulaError:
+            term = parsed(text)
+            if term is None:
                 return
-            yield equation(f"∂y/∂{letter} = diag({slope})", latex=None)
+            entries = {c: ("name", c, "ᵢ") for c in (*letters, "y")}
+            slope = as_text(substitute(term, entries | {"g": ("num", "1")}))
+            yield equation(f"∂yᵢ/∂{letter}ᵢ = {slope}")
         yield Block("text", "It is diagonal: each entry of the result depends on one entry of the argument.")
 
 
@@ -244,9 +251,8 @@ def _example(op: Op) -> Iterator[Block]:
         if isinstance(a, (np.ndarray, float, int)):
             yield equation(letter, np.asarray(a), label="given")
     if kwargs:
-        yield equation(
-            ", ".join(f"{k}={v}" for k, v in kwargs.items()), label="options", latex=rf"\text{{{len(kwargs)} options}}"
-        )
+        options = ", ".join(f"{k}={brief(v)}" for k, v in kwargs.items())
+        yield Block("line", options, label="options")
     yield equation(clauses(op.formula)[0][0] or _result(op), y.data, label="forward")
     yield equation("g", g, label="comes in")
     for letter, t in zip(letters, leaves, strict=False):

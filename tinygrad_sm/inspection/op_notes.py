@@ -15,6 +15,7 @@ class Note(NamedTuple):
     pitfalls: tuple[str, ...] = ()
     care: tuple[str, ...] = ()  # what this library does for the numbers
     section: str = ""  # of the article
+    names: str = ""  # what else the letters of the formulas mean
 
 
 NOTES: dict[str, Note] = {
@@ -33,10 +34,11 @@ NOTES: dict[str, Note] = {
             "in the backward pass the largest entry is taken off the incoming gradient first, so that no digits cancel",
         ),
         "Numerical Stability",
+        "`z` are logits, one row or several, and `T` the temperature, 1 unless it is given.",
     ),
     "log_softmax": Note(
-        "A log-probability is the logit minus one number for the whole row, so the gradient is the identity "
-        "minus the share `p`.",
+        "A log-probability is the logit minus one number for the whole row. So `g` passes as it is, less the share `p` "
+        "of its sum.",
         "Jᵢⱼ = ([i = j] − pⱼ)/T",
         (
             "exp of it, summed, is 1 only up to rounding",
@@ -44,6 +46,7 @@ NOTES: dict[str, Note] = {
         ),
         ("log(1 + the rest beside the maximum) keeps small losses exact (log1p)",),
         "Why use LogSoftmax and NLLLoss",
+        "`z` are logits, one row or several, and `T` the temperature, 1 unless it is given.",
     ),
     "logsumexp": Note(
         "A smooth maximum: each logit gets its share of the gradient, and the shares are softmax.",
@@ -54,7 +57,7 @@ NOTES: dict[str, Note] = {
     ),
     "cross_entropy": Note(
         "The log cancels the exp: what is left of the softmax is p, what is left of the target is −y.",
-        "∂ℓ/∂zⱼ = pⱼ − [j = y], ∂²ℓ/∂z² = diag(p) − p·pᵀ",
+        "∂ℓ/∂zⱼ = pⱼ − [j = y], H = diag(p) − p·pᵀ",
         (
             "feed it logits: with probabilities the model still trains, slowly, and the loss cannot reach 0",
             "the class axis is the last one; PyTorch's layout (N, C, …) is axis=1",
@@ -67,6 +70,8 @@ NOTES: dict[str, Note] = {
             "no digit of p − 1 is lost",
         ),
         "Why do we use Cross Entropy Loss with Softmax",
+        "`y` is the true class of each row of the logits `z`, and in `p − y` its one-hot row; `N` is the number of "
+        "rows. `ℓ` is the loss of one row, and `H` its Hessian, the second derivatives.",
     ),
     "soft_cross_entropy": Note(
         "As with class indices, with the target row q in place of the one-hot row.",
@@ -74,30 +79,39 @@ NOTES: dict[str, Note] = {
         ("rows of q that do not sum to 1 give the gradient Σq·p − q", "the least loss is the entropy of q, not 0"),
         ("0·log 0 counts as 0",),
         "Why do we use Cross Entropy Loss with Softmax",
+        "`q` has a row of probabilities for each row of the logits `z`; `N` is the number of rows, and `ℓ` the loss of "
+        "one.",
     ),
     "linear_cross_entropy": Note(
-        "d = (p − y)/N is the gradient of the logits; the rest is the backward pass of a linear layer.",
+        "The gradient of the logits is that of cross-entropy; the rest is the backward pass of a linear layer.",
         "",
         ("it saves memory where there are many classes; with few, linear and cross_entropy are as good",),
         ("logits are made for a block of rows at a time and never held together",),
+        "",
+        "`z` are the logits, `y` is the true class of each row, and in `p − y` its one-hot row; `N` is the number of "
+        "rows.",
     ),
     "nll_loss": Note(
         "Only the log-probability of the true class is in the loss, so only that one gets gradient.",
-        "∂ℓ/∂ℓⱼ = −[j = y]/N",
+        "∂loss/∂ℓⱼ = −[j = y]/N",
         ("it takes log-probabilities: with probabilities or logits it gives numbers, but not the loss",),
         ("a class of weight 0 counts as 0 even where its log-probability is −inf",),
         "Why use LogSoftmax and NLLLoss",
+        "`ℓ` are log-probabilities, `y` is the true class of each row, and `N` the number of rows.",
     ),
     "attention": Note(
         "A matrix product, a softmax and a matrix product, each with its own rule.",
         "",
         (
-            "without 1/√d_k the scores grow with d_k, the softmax saturates, and the gradient of q and k vanishes",
+            "without 1/√d_k the scores grow like √d_k, the softmax saturates, and the gradient of q and k vanishes",
             "a bool mask is True where a key may be seen; in some libraries it is the other way round",
             "a mask of −1e9 instead of −inf lets a fully hidden row attend to everything",
         ),
         ("works in blocks and holds the weights of small inputs only", "a row with every key hidden gives 0, not NaN"),
         "on attention",
+        "`q`, `k` and `v` have a query, key or value in each row. `p` are the weights, `dp` and `ds` the gradients of "
+        "weights and scores. `scale` is 1/√d_k by default, for queries of d_k entries; `mask` is added "
+        "to the scores, −∞ at hidden keys.",
     ),
     "layer_norm": Note(
         "Mean and spread depend on every entry of the row, so two terms more come off the gradient.",
@@ -108,16 +122,22 @@ NOTES: dict[str, Note] = {
             "it hides the size of what comes in: the gradient is divided by σ",
         ),
         ("the mean is subtracted before squaring", "half precision is computed in single"),
+        "",
+        "mean and var are those of a row, of n entries; `w` and `b` are weight and bias, and `h` is the gradient of "
+        "`x̂`.",
     ),
     "rms_norm": Note(
         "The size of the row depends on every entry, so one term more comes off the gradient.",
         "∂x̂ᵢ/∂xⱼ = ([i = j] − x̂ᵢ·x̂ⱼ/n)/r",
         ("squares beyond 1e19 overflow in float32",),
         ("half precision is computed in single",),
+        "",
+        "mean is that of a row, of n entries; `w` is the weight, and `h` the gradient of `x̂`.",
     ),
     "matmul": Note(
-        "Each output is a sum of products; an entry of A meets one row of B, in every output of its own row.",
-        "a row of Y by the same row of A: Bᵀ, a column of Y by the same column of B: A",
+        "Each output is a sum of products, `yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ`. An entry of A meets a row of B, in every output of its "
+        "own row.",
+        "∂yᵢⱼ/∂Aᵢₖ = Bₖⱼ, ∂yᵢⱼ/∂Bₖⱼ = Aᵢₖ",
         (
             "of three axes or more, the last two are the matrices",
             "a vector on the left is a row, on the right a column",
@@ -129,7 +149,7 @@ NOTES: dict[str, Note] = {
         "An output is a sum over the inputs, each times its weight. A weight meets its input once in each row, "
         "so its gradient sums over the "
         "rows: `gᵀ·x`. An input goes to every output: `g·W`. The bias is added to each row: a sum over the rows.",
-        "a row of the result by the same row of x: W",
+        "∂yₙᵢ/∂xₙⱼ = Wᵢⱼ",
         ("W is (out, in), and is transposed in the product",),
         ("one product for all batch axes",),
     ),
@@ -145,7 +165,7 @@ NOTES: dict[str, Note] = {
     "tanh": Note(
         "The slope is 1 at 0 and falls to 0 at both ends.",
         "",
-        ("beyond |x| = 9 the gradient is 0 in float32: it saturates",),
+        ("beyond |x| = 10 the gradient is 0 in float32: it saturates",),
         (),
     ),
     "sigmoid": Note(
@@ -207,7 +227,10 @@ NOTES: dict[str, Note] = {
     "getitem": Note("What was taken goes back to its place; what was taken twice adds up.", "", (), ()),
     "embedding": Note("Only the rows that were looked up get gradient; one looked up twice gets the sum.", "", (), ()),
     "where": Note(
-        "", "", ("a NaN or inf in the branch not taken is harmless here; in a product with a mask it is not",), ()
+        "",
+        "",
+        ("a NaN or inf in the branch not taken is harmless here; in a product with a mask the result is NaN",),
+        (),
     ),
     "reshape": Note("", "", (), ()),
 }

@@ -13,9 +13,7 @@ from ..viz.fold import View
 from ..viz.groups import Group, joint_rms, summed
 from .arrays import number
 from .derivations import DERIVATIONS, derivation
-from .document import Block, equation
-from .formula import gradient_name
-from .formula_latex import tex
+from .document import Block, gradient_span
 from .op_notes import NOTES, Note
 from .steps import arrivals, contributions, step
 
@@ -136,13 +134,13 @@ def _shares(edges: Iterable[Edge]) -> list[tuple[str, Array | None]]:
 
 def _listed(arrays: dict[str, Array], names: Mapping[str, str]) -> str:
     parts = [
-        f"{gradient_name(names[id])} = {number(a[()])}"
+        f"{gradient_span(names[id])} = {number(a[()])}"
         if a.ndim == 0
-        else f"{gradient_name(names[id])} {tuple(a.shape)}, RMS {number(rms(a))}"
+        else f"{gradient_span(names[id])}: {tuple(a.shape)}, RMS {number(rms(a))}"
         for id, a in list(arrays.items())[:3]
     ]
     return "; ".join(parts) + (f", and {len(arrays) - 3} more" if len(arrays) > 3 else "")
 
 
 def _said(label: str, text: str) -> Block:
-    return equation(text, label=label, latex=rf"\text{{{tex(text)}}}")
+    return Block("line", text, label=label)

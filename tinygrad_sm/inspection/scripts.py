@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import runpy
 import sys
 import traceback
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .. import derivatives, nn
 from ..autograd import backward
 from ..optimizer import Optimizer
 from ..tensor import Tensor, attach
@@ -35,6 +37,7 @@ class Losses:
         self.optimizers: list[weakref.ref[Optimizer]] = []
         self.reached: set[int] = set()  # parameters of optimisers that ever had a gradient
         self.known: dict[int, Tensor] = {}  # all parameters of optimisers
+        self.paths: dict[int, str] = {}  # what they are called in the largest module that has them
 
     def sent(self, loss: Tensor) -> None:
         """See a loss on its way to `backward`."""
@@ -51,10 +54,17 @@ class Losses:
         self.optimizers.append(weakref.ref(optimizer))
         for group in optimizer.param_groups:
             self.known |= {id(p): p for p in group["params"] if p.requires_grad and p.size}
+        for module in [found for found in gc.get_objects() if isinstance(found, nn.Module)]:
+            for path, p in module.named_parameters():
+                self.paths[id(p)] = max(path, self.paths.get(id(p), ""), key=len)
 
     def done(self) -> None:
         """See the end of a backward pass."""
-        self.reached |= {key for key, p in self.known.items() if key not in self.reached and p.grad is not None}
+        self.got(p for p in self.known.values() if p.grad is not None)
+
+    def got(self, parameters: Iterable[Tensor]) -> None:
+        """See tensors that were given a gradient."""
+        self.reached.update(map(id, parameters))
 
     def _optimizer(self) -> Optimizer | None:
         alive = [optimizer for ref in self.optimizers if (optimizer := ref()) is not None]
@@ -65,7 +75,7 @@ class Losses:
         found = [self._told(line, report) for line, report in self.reports.items()]
         missed = [p for key, p in self.known.items() if key not in self.reached]
         if missed and self.reports and "no-gradient" not in self.silence:
-            names = [p.name or f"a parameter of shape {p.shape}" for p in missed]
+            names = [self.paths.get(id(p)) or p.name or f"a parameter of shape {p.shape}" for p in missed]
             found.append(Report([unreached(names, len(self.known))], subject="all losses together"))
         return sorted(found, key=lambda report: SEVERITIES.index(report[0].severity) if report else len(SEVERITIES))
 
@@ -135,8 +145,8 @@ def _as_main(path: Path, args: Sequence[str]) -> Iterator[None]:
 
 @contextmanager
 def _spied(losses: Losses) -> Iterator[None]:
-    """Let `losses` see every `backward`, and every optimiser that is made."""
-    init = Optimizer.__init__
+    """Let `losses` see every `backward`, every `sm.grad` of a loss, and every optimiser that is made."""
+    init, package = Optimizer.__init__, sys.modules[__package__.partition(".")[0]]
 
     def spy(tensor: Tensor, gradient: Any = None, **options: Any) -> None:
         if tensor.size == 1 and tensor.requires_grad:
@@ -144,14 +154,27 @@ def _spied(losses: Losses) -> Iterator[None]:
         backward(tensor, gradient, **options)
         losses.done()
 
+    def spy_grad(outputs: Any, inputs: Any, *args: Any, **options: Any) -> tuple[Tensor, ...]:
+        loss = (
+            isinstance(outputs, Tensor) and outputs.size == 1 and not options.get("create_graph")
+        )  # else a part of one
+        if loss and outputs.requires_grad:
+            losses.sent(outputs)
+        found = derivatives.grad(outputs, inputs, *args, **options)
+        if loss:
+            losses.got(x for x, g in zip(derivatives.as_tuple(inputs), found, strict=True) if g is not None)
+        return found
+
     def spy_init(self: Optimizer, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         losses.made(self)
 
     attach(backward=spy)
+    package.grad = spy_grad  # type: ignore[attr-defined]
     Optimizer.__init__ = spy_init  # type: ignore[method-assign]
     try:
         yield
     finally:
         attach(backward=backward)
+        package.grad = derivatives.grad  # type: ignore[attr-defined]
         Optimizer.__init__ = init  # type: ignore[method-assign]

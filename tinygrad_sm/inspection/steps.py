@@ -14,14 +14,15 @@ from ..op import REGISTRY
 from ..tensor import Array
 from ..text import visible
 from .arrays import array_text, number
-from .derive_loss import LOSSES, loss_texts, read_loss
-from .document import Block, equation
-from .formula import FormulaError, Term, as_text, clauses, gradient_name, names_in, parse, substitute
+from .derive_loss import LOSSES, compared, loss_texts, read_loss
+from .document import Block, equation, gradient_span
+from .formula import Term, as_text, clauses, free_index, names_in, parsed, substitute
 from .formula_latex import as_latex, tex
 from .naming import full_name
 from .op_names import NO_GRADIENT, OPTIONS, arguments_of
 
 REDUCING = ("sum", "mean", "var", "std", "max", "min", "prod", "norm", "logsumexp")
+SIGNS = {" = ": " = ", " += ": r" \mathrel{+}= "}
 STRETCHING = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where")
 
 
@@ -46,14 +47,23 @@ def rule_of(graph: Graph, node: Node, names: Mapping[str, str]) -> Rule:
     defined: dict[str, Term] = {}
     for name, text in [*forward[1:], *((n, t) for n, t in clauses(gradient) if n)]:
         if name and not _argument(name, letters):
-            defined.setdefault(name, substitute(_parsed(text) or ("name", text, ""), known))
+            defined.setdefault(name, substitute(parsed(text) or ("name", text, ""), known))
     backward = dict(_backward(node, clauses(gradient), letters, known))
-    used = set().union(*(names_in(t) for t, _ in backward.values() if isinstance(t, tuple)), set())
-    used |= {n for name, term in defined.items() if name in used for n in names_in(term)}
-    first = _parsed(forward[0][1])
+    if node.op in LOSSES:
+        defined |= compared(read_loss(graph, node), known)
+    first = parsed(forward[0][1])
     shown = _joined(graph, node, names) or (substitute(first, known) if first else _worded(forward[0][1], known))
-    used |= names_in(shown) if isinstance(shown, tuple) else set()
-    return Rule(shown, backward, [(name, term) for name, term in defined.items() if name in used])
+    formulas = [t for t in (shown, *(t for t, _ in backward.values())) if isinstance(t, tuple)]
+    return Rule(shown, backward, _ordered(defined, set().union(*map(names_in, formulas))))
+
+
+def _ordered(defined: Mapping[str, Term], used: set[str]) -> list[tuple[str, Term]]:
+    """Return the definitions that formulas with these names need, each after those of the names in it."""
+    found: dict[str, Term] = {}
+    for name in (n for n in defined if n in used):
+        needed = _ordered({n: t for n, t in defined.items() if n != name}, names_in(defined[name]))
+        found |= {n: t for n, t in [*needed, (name, defined[name])] if n not in found}
+    return list(found.items())
 
 
 def _index(index: Any) -> str:
@@ -90,13 +100,6 @@ def _argument(name: str, letters: tuple[str, ...]) -> bool:
     return len(name) > 1 and name[0] == "d" and name[1:] in letters
 
 
-def _parsed(text: str) -> Term | None:
-    try:
-        return parse(text)
-    except FormulaError:
-        return None
-
-
 def _worded(text: str, known: Mapping[str, Term]) -> str:
     """Put names into words: "g added into zeros at i"."""
     return re.sub(r"(?<!\w)(g|x|W|i)(?!\w)", lambda m: as_text(known.get(m[1], ("name", m[1], ""))), text)
@@ -124,8 +127,8 @@ def _meanings(graph: Graph, node: Node, letters: tuple[str, ...], names: Mapping
         known["n"] = ("num", str(first.value.size // max(node.value.size, 1)))
     if node.op == "attention" and node.constants.get("mask") is None and not node.constants.get("causal"):
         known["mask"] = ("num", "0")
-    if node.op in ("layer_norm", "rms_norm"):
-        known |= {c: ("num", n) for p, c, n in ((1, "w", "1"), (2, "b", "0")) if p not in edges and c in letters}
+    if node.op in ("layer_norm", "rms_norm", "linear", "linear_cross_entropy"):
+        known |= {c: ("num", n) for c, n in (("w", "1"), ("b", "0")) if c in letters and letters.index(c) not in edges}
     if "index" in node.constants:
         known["i"] = known["[i]"] = ("name", visible(_index(node.constants["index"]), limit=40), "")
     if node.op in LOSSES:
@@ -136,9 +139,12 @@ def _meanings(graph: Graph, node: Node, letters: tuple[str, ...], names: Mapping
 def _of_loss(graph: Graph, node: Node, known: Mapping[str, Term]) -> dict[str, Term]:
     """Return the names in the formulas of a loss: y is a one-hot row, but in z[y] the class."""
     loss = read_loss(graph, node)
-    found: dict[str, Term] = {"N": ("num", str(len(loss.z))), "D": ("num", number(loss.divisor))}
+    found: dict[str, Term] = {"N": ("num", str(len(loss.y))), "D": ("num", number(loss.divisor))}
     if node.op == "soft_cross_entropy":
-        return found | {"q": known["q"] if loss.weight is None and not loss.smoothing else ("name", "q", "")}
+        return found | {
+            "t": known["q"],
+            "q": known["q"] if loss.weight is None and not loss.smoothing else ("name", "q", ""),
+        }
     index = known["y"]
     return found | {"[y]": index, "y": index if node.op == "nll_loss" else ("name", "y", "")}
 
@@ -154,7 +160,7 @@ def _backward(
         text = dict(own).get(f"d{letter}") or next(plain, "")
         if text:
             remark = re.search(r" \((?!0 at 0)([a-z][a-z ]+)\)$", text)
-            term = _parsed(text)
+            term = parsed(text)
             words = _worded(remark[1], known) if remark else ""
             yield position, (substitute(term, known) if term else _worded(text, known), words)
 
@@ -169,7 +175,10 @@ def step(
     rule = rule_of(graph, node, names)
     name = names[node.id]
     formula = as_text(rule.forward) if isinstance(rule.forward, tuple) else rule.forward
-    head = Block("heading", f"Step {count}: {node.op}, `{name} = {formula}`", label=visible(node.source, limit=90))
+    index = free_index(rule.forward) if isinstance(rule.forward, tuple) else ""
+    head = Block(
+        "heading", f"Step {count}: {node.op}, `{name}{index} = {formula}`", label=visible(node.source, limit=90)
+    )
     blocks = [head, *_values(graph, node, rule, names, numbers)]
     blocks += arrivals(graph, node, names, numbers, folded)
     for term_name, term in rule.defined:
@@ -193,6 +202,9 @@ def _values(graph: Graph, node: Node, rule: Rule, names: Mapping[str, str], numb
         ]
     for source in inputs:
         blocks.append(equation(names[source.id], source.value, label="given"))
+    weight = read_loss(graph, node).weight if node.op in LOSSES else None
+    if weight is not None:
+        blocks.append(equation("w", weight, label="given"))
     blocks.append(equation(names[node.id], node.value, label="forward"))
     return blocks
 
@@ -262,25 +274,26 @@ def _outgoing(graph: Graph, node: Node, edge: Edge, rule: Rule, names: Mapping[s
     target = ("grad", names[source.id], "")
     several = contributions(graph, source) > 1
     found, remark = rule.backward.get(edge.position, next(iter(rule.backward.values()), ("", "")))
-    label = "gives" if several else "goes out"
+    label, sign = ("gives", " += ") if several else ("goes out", " = ")
     if isinstance(found, str):
-        return equation(f"{as_text(target)} = {found}", edge.share, label=label)
+        return equation(f"{as_text(target)}{sign}{found}", edge.share, label=label,
+                        latex=rf"{as_latex(target)}{SIGNS[sign]}\text{{{tex(found)}}}")  # fmt: skip
     if node.op in STRETCHING and source.value.shape != node.value.shape:
         found, remark = ("big", "Σ", "", found), "over the axes along which it was stretched"
     scalars = edge.share is not None and edge.share.ndim == 0 and all(
         graph[e.source].value.ndim == 0 for e in graph.edges_into(node)
     )  # fmt: skip
     middle = _numeric(graph, found, names) if scalars else None
-    return _chain(target, found, edge.share, label, middle=middle, remark=remark)
+    return _chain(target, found, edge.share, label, middle=middle, remark=remark, sign=sign)
 
 
 def _chain(
     left: Term, right: Term | None, value: Array | None, label: str, *, middle: Term | None = None, remark: str = "",
-    text: bool = False,
+    sign: str = " = ", text: bool = False,
 ) -> Block:  # fmt: skip
     """Return the equation left = right = middle = value, without what is not there or says nothing new."""
-    if right is not None and "ᵢ" in as_text(right):
-        left = (*left[:2], "ᵢ")
+    if right is not None and not text:
+        left = (*left[:2], free_index(right))
     parts = [left] + [t for t in (right, middle) if t is not None]
     parts = [t for i, t in enumerate(parts) if i == 0 or as_text(t) != as_text(parts[i - 1])]
     if (
@@ -292,8 +305,9 @@ def _chain(
         parts.pop()
     words = f"   ({remark})" if remark and value is None else ""
     after = rf"\ \text{{({remark})}}" if remark else ""
-    written = " = ".join(map(as_text, parts)) + (f" ({remark})" if remark else words)
-    return equation(written, value, label=label, latex=" = ".join(map(as_latex, parts)) + after)
+    written = " = ".join(map(as_text, parts)).replace(" = ", sign, 1) + (f" ({remark})" if remark else words)
+    latex = " = ".join(map(as_latex, parts)).replace(" = ", SIGNS[sign], 1) + after
+    return equation(written, value, label=label, latex=latex)
 
 
 def legend(graph: Graph, names: Mapping[str, str]) -> list[tuple[str, ...]]:
@@ -304,5 +318,6 @@ def legend(graph: Graph, names: Mapping[str, str]) -> list[tuple[str, ...]]:
             own = full_name(node) if node.name and node.name != names[node.id] else node.role
             short = node.grad.ndim == 0 or (node.grad.ndim == 1 and node.grad.size <= 4)
             size = array_text(node.grad) if short else f"RMS {number(rms(node.grad))}"
-            rows.append((gradient_name(names[node.id]), f"`{own}`" if own != node.role else own, str(node.shape), size))
+            whose = f"`{own}`" if own != node.role else own
+            rows.append((gradient_span(names[node.id]), whose, str(node.shape), size))
     return rows

@@ -157,11 +157,11 @@ _linear_cross_entropy = Op(
     name="linear_cross_entropy",
     definition=_definition,
     formula="mean(log Σⱼ exp(zⱼ) − z[y]), with z = x·Wᵀ + b",
-    gradient="d·W, dᵀ·x, Σₙ d, with d = g·(p − y)/N, p = softmax(z)",
+    gradient="dz·W, dzᵀ·x, Σₙ dz, with dz = g·(p − y)/N, p = softmax(z)",
     latex=(
         r"\tfrac1N \textstyle\sum_n (\log \sum_j e^{z_{nj}} - z_{n, y_n}),\; z = x W^\top + b",
-        r"\bar x = d W,\; \bar W = d^\top x,\; \bar b = \textstyle\sum_n d,\; d = g\,(p - y) / N,\; "
-        r"p = \mathrm{softmax}(z)",
+        r"\bar x = \bar z W,\; \bar W = \bar z^\top x,\; \bar b = \textstyle\sum_n \bar z,\; "
+        r"\bar z = g\,(p - y) / N,\; p = \mathrm{softmax}(z)",
     ),
     samples=[
         *(_sample((3, 2), (4, 2), SAMPLE_TARGET, (4,), **options) for options in SAMPLE_OPTIONS),

@@ -13,7 +13,8 @@ from pathlib import Path
 from .. import __version__
 from ..atomic import replacing
 from ..inspection.arrays import FULL
-from ..inspection.document import block_html, to_markdown
+from ..inspection.document import to_markdown
+from ..inspection.document_html import FORMULAS, block_html
 from ..runs import write_json
 from .attention import scaling
 from .confidence import confidence
@@ -157,7 +158,7 @@ def _page(found: list[Chapter], folder: Path, missing: Iterable[str]) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{TITLE}</title>'
-        f"<style>{_file('report.css')}</style></head><body>\n{chr(10).join(body)}\n</body></html>\n"
+        f"<style>{_file('report.css')}{FORMULAS}</style></head><body>\n{chr(10).join(body)}\n</body></html>\n"
     )
 
 

@@ -41,10 +41,13 @@ def styled(
 
 
 def saved(figure: Any, target: Any) -> None:
-    """Write a figure to a file, or into a buffer as PNG."""
-    with warnings.catch_warnings():
+    """Write a figure to a file, or into a buffer as PNG; an SVG drawn again is the same, with no date or random id."""
+    import matplotlib
+
+    svg = str(target).lower().endswith(".svg")
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "tinygrad_sm"}):
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box stands for it, as everywhere
-        figure.savefig(target, dpi=120)
+        figure.savefig(target, dpi=120, metadata={"Date": None} if svg else None)
 
 
 @contextmanager

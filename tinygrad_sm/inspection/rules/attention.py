@@ -74,7 +74,8 @@ def _sharpness(found: Attention) -> tuple[float, float, float] | None:
 def missing_causal_mask(context: Context) -> Iterator[Finding]:
     """A model that predicts the next token must not see it.
 
-    Asked only where the targets are the tokens of an embedding, moved by one. Then it is measured: the scores of the
+    Asked only where the targets are the tokens of an embedding (or of table[tokens], or one-hot rows times a table),
+    moved by one. Then it is measured: the scores of the
     first half of the positions get a gradient, and none of it may reach the embeddings of the second half.
     """
     for call in loss_calls(context.graph):
@@ -107,8 +108,8 @@ def _shifted_tokens(graph: Graph, call: LossCall) -> tuple[Node, Array] | None:
     for node in reversed(
         graph.nodes
     ):  # the last such embedding: an encoder before may see the text that a decoder writes
-        indices = node.args[1] if node.op == "embedding" else None
-        if not isinstance(indices, np.ndarray) or indices.ndim != 2 or indices.shape[1] < 4:
+        indices = _looked_up(graph, node)
+        if indices is None or indices.ndim != 2 or indices.shape[1] < 4:
             continue
         for now, following in ((indices[:, :-1], indices[:, 1:]), (indices, indices[:, 1:])):
             # Targets for all positions but the last of a longer text, or only for those with a next token here.
@@ -123,6 +124,20 @@ def _shifted_tokens(graph: Graph, call: LossCall) -> tuple[Node, Array] | None:
                 width = call.target.size // len(indices)
                 return node, np.broadcast_to(np.arange(width), (len(indices), width))
     return None
+
+
+def _looked_up(graph: Graph, node: Node) -> Array | None:
+    """Return the tokens whose vectors a node looks up: an embedding, table[tokens], or one-hot rows times a table."""
+    if node.op == "embedding":
+        return np.asarray(node.args[1])
+    if node.op == "getitem":
+        index = node.kwargs.get("index")
+        return index if isinstance(index, np.ndarray) and index.dtype.kind in "iu" else None
+    rows = argument(graph, node, 0) if node.op in ("matmul", "linear") else None
+    if rows is None or not rows.known or rows.requires_grad or len(rows.shape) != 3:
+        return None
+    ones = rows.value == 1
+    return rows.value.argmax(axis=-1) if ((rows.value == 0) | ones).all() and (ones.sum(axis=-1) == 1).all() else None
 
 
 def _leak(context: Context, call: LossCall, tokens: tuple[Node, Array]) -> tuple[float, float] | None:

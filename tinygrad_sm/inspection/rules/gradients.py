@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,8 +25,11 @@ def dead_relu(context: Context) -> Iterator[Finding]:
     """A unit that is below 0 for every input has no gradient, and never comes back.
 
     Counted over a batch of 16 rows or more are units that are 0 in all rows, and whose inputs lie so far below 0 that
-    chance does not explain it: by more than three standard deviations. A unit that fires rarely is not dead. Reported
-    if that is more than half of the units.
+    chance does not explain it: by more than three standard deviations. A unit that fires rarely is not dead. Behind a
+    narrow layer the inputs hardly differ, so that at the start each unit is 0 for all of them, or for none, as a coin
+    falls; the layers before it then move, and many come back. Reported are more dead units than n coins show, n/2 and
+    three standard deviations, or all of them; or more than half, if they lie three times as far below 0 as the others
+    are from it.
     """
     for node in context.graph:
         zero = node.op == "relu" or (
@@ -39,12 +43,13 @@ def dead_relu(context: Context) -> Iterator[Finding]:
             continue
         z = before.value.reshape(-1, node.shape[-1]).astype(np.float64)
         dead &= z.mean(axis=0) + 3 * z.std(axis=0) < 0
-        if dead.mean() <= 0.5:
+        by_chance = dead.mean() <= 0.5 + 1.5 / math.sqrt(dead.size)
+        if not dead.all() and by_chance and (dead.mean() <= 0.5 or -np.median(z[:, dead]) < 3 * rms(z[:, ~dead])):
             continue
         yield finding(
             "dead-relu", node, "error" if dead.all() else "warning",
             f"{int(dead.sum())} of {dead.size} units of this ReLU are 0 for all {len(z)} rows, and far from being "
-            "otherwise. Their gradient is 0, so the weights that feed them never change again.",
+            "otherwise. Their gradient is 0, so the weights that feed them no longer change.",
             "layer.bias.data[:] = 0  # begin anew with a smaller learning rate and weights of std (2 / n_in) ** 0.5; "
             "or use sm.gelu",
             {"dead units": int(dead.sum()), "units": dead.size, "rows": len(z),

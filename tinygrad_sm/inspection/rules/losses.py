@@ -288,7 +288,8 @@ def double_mean(context: Context) -> Iterator[Finding]:
             yield finding(
                 "double-mean", node, "warning",
                 f"A mean over {n} numbers is divided by {n} again. The gradient is {n} times too small, and depends on "
-                "the size of the batch.",
+                f"the size of the batch. Gradients of {n} batches that are summed are divided so, too: if it is that, "
+                "silence this rule.",
                 'loss = sm.cross_entropy(logits, target)  # the mean, once; or reduction="sum", divided by len(target)',
                 {"divisor": n, "loss": float(context.root.value.mean())},
             )  # fmt: skip

@@ -1,0 +1,114 @@
+"""How the site is built (`make docs`). The pages are plain Markdown, which reads on GitHub too; here their code runs.
+
+Before Sphinx reads a page its Python blocks become cells, and the output that stands below each of them, which
+tests/test_docs.py compares, makes room for what the cell prints. Beside it the page is written as a notebook.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+import tinygrad_sm as sm
+from tinygrad_sm.inspection.mathml import mathml
+
+HERE = Path(__file__).parent
+NOTEBOOKS = HERE / "_static" / "notebooks"
+
+project = "tinygrad_sm"
+author = "the tinygrad_sm contributors"
+version = release = sm.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutton"]
+exclude_patterns = ["_build", "results"]
+html_theme = "furo"
+html_title = "tinygrad_sm"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+numpydoc_show_class_members = False
+autodoc_typehints = "none"
+copybutton_prompt_text = ">>> "
+
+HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
+BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n.*?^```\n)?", re.S | re.M)
+SAVES = re.compile(r"^(.*\.save\(.*\))$(?=\n\Z)", re.M)
+MATH = re.compile(r"^\$\$(.*?)\$\$$", re.S | re.M)  # typeset without fetching a script
+ELSEWHERE = {"../CONTRIBUTING.md": "contributing.md", "../examples/gallery/README.md": "gallery.md"}
+LINK = '<p class="download"><a href="_static/notebooks/{}.ipynb" download>This page as a notebook</a></p>'
+
+
+def on_read(app: Any, name: str, source: list[str]) -> None:
+    """Make cells of the Python blocks of a page, put the sliders in their place, and link to pages of the site."""
+    text = source[0] if name != "gallery" else gallery()
+    for path, page in ELSEWHERE.items():
+        text = text.replace(f"]({path}", f"]({page}")
+    if BLOCK.search(text) and "/" not in name and name != "gallery":
+        write_notebook(name, text)
+        title, _, rest = text.partition("\n")
+        text = f"{HEAD}{title}\n{raw(LINK.format(name))}{rest}"
+        text = BLOCK.sub(cell, text)
+    text = MATH.sub(lambda found: raw(mathml(found[1], block=True)), text)
+    widget = (Path(sm.__file__).parent / "primer/sliders.html").read_text(encoding="utf-8")
+    source[0] = text.replace("<!-- sliders -->", raw(widget))
+
+
+def cell(found: re.Match[str]) -> str:
+    """Return a block of Python as a cell; a path that `save` returns at its end is no output to be shown."""
+    return "```{code-cell} python\n" + SAVES.sub(r"\1;", found[1]) + "```\n"
+
+
+def raw(html: str) -> str:
+    """Return HTML as it stands in a page."""
+    return f"\n```{{raw}} html\n{html}\n```\n"
+
+
+def gallery() -> str:
+    """Return the page of the gallery, with its files, which are copied, in `_static`."""
+    folder = HERE.parent / "examples/gallery"
+    shutil.copytree(folder, HERE / "_static/gallery", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "__*"))
+    text = (folder / "README.md").read_text(encoding="utf-8").replace('src="', 'src="_static/gallery/')
+    return re.sub(r"\[([^\]]+)\]\((\w+\.(?:py|html))\)", r'<a href="_static/gallery/\2">\1</a>', text)
+
+
+def report(app: Any) -> None:
+    """Write the report of the article's numbers and claims, to which pages link."""
+    sm.primer.write(HERE / "_static/primer")
+
+
+def write_notebook(name: str, text: str) -> None:
+    """Write a page as a notebook without outputs; it shows the pictures that its own code has saved."""
+    make, cells, end = nbformat.v4, [], 0
+    for found in BLOCK.finditer(text):
+        cells += [make.new_markdown_cell(text[end : found.start()].strip()), make.new_code_cell(found[1].strip())]
+        end = found.end()
+    cells.append(make.new_markdown_cell(text[end:].strip()))
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number}"
+        if cell["cell_type"] == "markdown":
+            cell["source"] = re.sub(r'src="images/([\w-]+\.svg)"', _own_picture(text), cell["source"])
+    notebook = make.new_notebook(cells=[cell for cell in cells if cell["source"]])
+    NOTEBOOKS.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, NOTEBOOKS / f"{name}.ipynb")
+
+
+def _own_picture(text: str) -> Any:
+    return lambda found: f'src="{found[1]}"' if f'"{found[1]}"' in text else found[0]
+
+
+def setup(app: Any) -> None:
+    """Register the hooks."""
+    app.connect("builder-inited", report)
+    app.connect("source-read", on_read)
