@@ -18,7 +18,7 @@ import pronunciations as data
 from pronounce_model import trained
 
 SIZES = {"little": (10_000, 1000, 256), "much": (110_591, 2000, 128)}  # words to train on, steps, words in a batch
-EXAMPLES = ("phoebe", "christopher")  # words of the test, for a picture of a search and one of attention
+EXAMPLES = ("lough", "chaperone")  # words of the test, for a picture of a search and one of attention
 HELD_OUT = 2000  # words to test on, and as many to fit a temperature on
 
 
@@ -111,7 +111,7 @@ def pictures(args: Any) -> None:
     train, _, test = words_of(args.quick)
     found = {}
     for one in [s for s in settings(args) if s["seed"] == args.seeds[0]][:2]:
-        found[f"ε = {one['smoothing']:g}"], _ = trained(
+        found[one["smoothing"]], _ = trained(
             train, words=one["words"], steps=one["steps"], smoothing=one["smoothing"], seed=one["seed"],
             batch_size=one["batch_size"], d_model=64 if args.quick else 128,
         )  # fmt: skip

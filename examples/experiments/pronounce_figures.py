@@ -11,14 +11,13 @@ import pronunciations as data
 
 import tinygrad_sm as sm
 from tinygrad_sm import nn
-from tinygrad_sm.decoding import Hypothesis, beam_search
-from tinygrad_sm.viz.plot import BLUE, GREEN, GREY, ORANGE, PURPLE, styled
+from tinygrad_sm.decoding import beam_search
+from tinygrad_sm.viz.plot import BLUE, GREEN, GREY, ORANGE, styled
 
 NAMES = {
     "greedy": "greedy", "beam5": "beam 5", "beam20": "beam 20", "beam5_penalty06": "beam 5, α = 0.6",
     "beam5_penalty1": "beam 5, α = 1", "beam5_warm": "beam 5 at T",
 }  # fmt: skip
-COLOURS = (GREY, BLUE, GREEN, PURPLE, ORANGE, "#B7791F")
 
 
 def summary(table: Sequence[dict[str, Any]], searches: Sequence[str]) -> Any:
@@ -63,94 +62,25 @@ def _bars(ax: Any, rows: Any, columns: dict[str, str], colours: Sequence[str], l
     ax.legend(ncols=2, fontsize=8, loc="upper left")
 
 
-# -- one search as a tree ----------------------------------------------------------------------
-
-Prefix = tuple[int, ...]
-
-
-def traced(model: nn.Transformer, word: data.Pairs, width: int) -> tuple[dict[Prefix, float], set[Prefix], Hypothesis]:
-    """Search, and return the sums of the best continuations at each step, those that were kept, and what won.
-
-    The state carries what each hypothesis has written so far, so no search has to be changed for it.
-    """
-    sums: dict[Prefix, float] = {}
-    kept: set[Prefix] = set()
-
-    def step(tokens: Any, state: Any) -> Any:
-        inner, prefixes = state
-        prefixes = np.column_stack([prefixes, tokens])
-        log_probs, inner = model.step(tokens, inner)
-        after: dict[Prefix, float] = {}
-        for prefix, row in zip(prefixes, log_probs, strict=True):
-            own = tuple(map(int, prefix))
-            kept.add(own)
-            for token in np.argsort(-row, kind="stable")[: width + 2]:
-                after[(*own, int(token))] = sums.get(own, 0.0) + float(row[token])
-        best = sorted(after, key=lambda key: -after[key])[: width + 2]
-        kept.update(key for key in best[:width] if key[-1] == data.END)
-        sums.update((key, after[key]) for key in best)
-        return log_probs, (inner, prefixes)
-
-    source, mask, _, _ = data.batch(word)
-    state = (model.start(source, mask), np.empty((1, 0), int))
-    ((best, *_),) = beam_search(step, state, [data.BEGIN], end=data.END, max_length=data.CONTEXT, width=width)
-    return sums, kept, best
-
-
-def tree(ax: Any, model: nn.Transformer, word: data.Pairs, width: int = 3) -> None:
-    """Draw a search: a column for each phone, with the sum of log-probabilities; grey and dashed is what was pruned."""
-    sums, kept, best = traced(model, word, width)
-    winner = (data.BEGIN, *best.tokens, data.END)
-    children: dict[Prefix, list[Prefix]] = {}
-    for prefix in sorted(sums, key=lambda key: -sums[key]):
-        children.setdefault(prefix[:-1], []).append(prefix)
-    place: dict[Prefix, float] = {}
-    leaves = [0.0]
-
-    def put(prefix: Prefix) -> float:
-        """Give leaves a line each, from the top, and what branches the middle of its branches."""
-        below = [put(child) for child in children.get(prefix, [])]
-        if not below:
-            leaves[0] -= 1.0
-        place[prefix] = float(np.mean(below)) if below else leaves[0]
-        return place[prefix]
-
-    put((data.BEGIN,))
-    for prefix, y in place.items():
-        x, alive, wins = len(prefix) - 1, prefix in kept, prefix == winner[: len(prefix)]
-        ended = prefix[-1] == data.END
-        colour = ORANGE if wins else GREEN if ended and alive else BLUE if alive else GREY
-        if x:
-            before = place[prefix[:-1]]
-            ax.plot([x - 0.75, x - 0.5, x - 0.3], [before, y, y], color=colour, lw=2.2 if wins else 1.1,
-                    ls="-" if alive else (0, (2, 2)), zorder=1)  # fmt: skip
-        name = word.word(0) if not x else "end" if ended else data.PHONES[prefix[-1] - data.FIRST]
-        ax.text(x - (0.28 if x else 0.32), y, f"{name} {sums[prefix]:.2f}" if x else name, va="center", fontsize=8,
-                color=colour, weight="bold" if wins or not x else "normal")  # fmt: skip
-    ax.set(xlim=(-0.4, max(map(len, place)) - 0.2), ylim=(leaves[0] - 0.8, -0.2), xticks=[], yticks=[])
-    ax.grid(visible=False)
-    for side in ax.spines.values():
-        side.set_visible(False)
-
-
-def examples(args: Any, models: dict[str, nn.Transformer], word: data.Pairs, attended: data.Pairs) -> None:
-    """Save a beam search of the first word by each model, and the attention of the last model to the second word."""
-    with styled(len(models), 1, size=(8.5, 5.2)) as (figure, axes):
-        for ax, (title, model) in zip(axes[0], models.items(), strict=True):
-            tree(ax, model, word)
-            ax.set_title(title)
-        harness.save(args, "pronounce_beam", figure)
-    model = list(models.values())[-1]
+def examples(args: Any, models: dict[float, nn.Transformer], word: data.Pairs, attended: data.Pairs) -> None:
+    """Save a beam search of one word by each model, and where the first model looks as it writes another word."""
+    names = [word.word(0), "end", *data.PHONES]
+    options: Any = {"end": data.END, "max_length": data.CONTEXT}
+    for smoothing, model in models.items():
+        source, mask, _, _ = data.batch(word)
+        title = f"{word.word(0)}, trained with ε = {smoothing:g}; the dictionary has {' '.join(spoken(word))}"
+        plot = sm.viz.beam(model.step, model.start(source, mask), data.BEGIN, names=names, title=title, **options)
+        harness.save(args, f"pronounce_beam_{smoothing:g}", plot.figure)
+    model = next(iter(models.values()))
     source, mask, _, _ = data.batch(attended)
-    with sm.no_grad():
-        state = model.start(source, mask)
-    (best,) = beam_search(model.step, state, [data.BEGIN], end=data.END, max_length=data.CONTEXT)
-    given = np.array([[data.BEGIN, *best[0].tokens]])
-    weights = np.concatenate([w[0] for w in model.cross_weights(source, given, mask)])  # (layers·heads, T, S)
-    queries = [data.PHONES[t - data.FIRST] for t in best[0].tokens] + ["end"]
-    plot = sm.viz.attention(
-        weights, list(attended.word(0)), queries=queries,
-        title="Which letters (columns) the decoder reads as it writes each phone (rows): heads 0 to 3 are of its first "
-        "block, 4 to 7 of its second",
-    )  # fmt: skip
+    ((best, *_),) = beam_search(model.step, model.start(source, mask), [data.BEGIN], **options)
+    weights = model.cross_weights(source, np.array([[data.BEGIN, *best.tokens]]), mask)[-1][0]
+    written = [names[t] for t in best.tokens] + ["end"]
+    title = "The letters (columns) that the last block of the decoder reads as it writes each phone (rows)"
+    plot = sm.viz.attention(weights, list(attended.word(0)), queries=written, title=title)
     harness.save(args, "pronounce_attention", plot.figure)
+
+
+def spoken(word: data.Pairs) -> list[str]:
+    """Return the phones of a word."""
+    return [data.PHONES[t - data.FIRST] for t in word.target(0)]
