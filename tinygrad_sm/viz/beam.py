@@ -119,7 +119,7 @@ def beam(
     def name(token: int) -> str:
         return word(str(token if names is None else names[token]), 16)
 
-    with styled(1, 1, title, size=(1.05 * columns, 0.26 * lines + 0.6)) as (figure, axes):
+    with styled(1, 1, title, size=(max(1.05 * columns, 4.6), 0.26 * lines + 0.6)) as (figure, axes):
         ax = axes[0, 0]
         for prefix, y in place.items():
             x, alive, wins = len(prefix) - 1, prefix in trace.kept, prefix == winner[: len(prefix)]
