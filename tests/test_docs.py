@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md"]
-PAGES += [f"docs/{name}.md" for name in ("start", "softmax", "attention", "guide", "own-ops", "kinks")]
+PAGES += [f"docs/{name}.md" for name in ("start", "softmax", "attention", "decoding", "guide", "own-ops", "kinks")]
 PAGES += [f"docs/{name}.md" for name in ("seeing", "doctor", "explain")]
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 

@@ -244,3 +244,21 @@ def test_a_target_longer_than_the_context_says_so() -> None:
         _, state = m.step(np.zeros(B, int), state)
     with pytest.raises(ValueError, match=r"target must be \(batch, time ≤ 6\), not \(2, 1\) after 6"):
         m.step(np.zeros(B, int), state)
+
+
+def test_the_gradient_of_the_whole_by_differences() -> None:
+    m, rng = model(), np.random.default_rng(7)
+
+    def loss() -> Any:
+        return sm.cross_entropy(m(SOURCE, TARGET[:, :-1], REAL), TARGET[:, 1:], label_smoothing=0.1)
+
+    loss().backward()
+    for name, p in m.named_parameters():
+        direction, before, gradient = rng.normal(size=p.shape), p.data, p.grad.data
+        ends = []
+        for sign in (1, -1):
+            p.data = before + sign * 1e-5 * direction
+            ends.append(loss().item())
+        p.data = before
+        slope = (ends[0] - ends[1]) / 2e-5
+        assert float((gradient * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-8), name

@@ -16,50 +16,41 @@ from tinygrad_sm.viz.plot import BLUE, GREEN, GREY, ORANGE, styled
 
 NAMES = {
     "greedy": "greedy", "beam5": "beam 5", "beam20": "beam 20", "beam5_penalty06": "beam 5, α = 0.6",
-    "beam5_penalty1": "beam 5, α = 1", "beam5_warm": "beam 5 at T",
+    "beam5_penalty1": "beam 5, α = 1", "beam5_warm": "beam 5 at the fitted T",
 }  # fmt: skip
+COLOURS = (BLUE, ORANGE, GREEN, GREY)
 
 
 def summary(table: Sequence[dict[str, Any]], searches: Sequence[str]) -> Any:
     """Draw perplexity, words wrong, and words that the search lost, for each ε and size of the data."""
     sizes = list(dict.fromkeys(row["data_size"] for row in table))
-    with styled(3, len(sizes), size=(4.4, 3.3)) as (figure, axes):
+    shown = [name for name in ("greedy", "beam5", "beam20", "beam5_warm") if name in searches]
+    with styled(3, len(sizes), size=(4.0, 3.4)) as (figure, axes):
         for line, size in zip(axes, sizes, strict=True):
             rows = sorted((row for row in table if row["data_size"] == size), key=lambda row: row["smoothing"])
             seeds = " and ".join(dict.fromkeys(str(row["n"]) for row in rows))
             label = f"{size} data" if size != "quick" else "quick"
-            temperature = {"perplexity": "as trained", "perplexity_after": "at the fitted T"}
-            _bars(line[0], rows, temperature, (BLUE, ORANGE), low=1.0)
+            _points(line[0], rows, {"perplexity": "as trained", "perplexity_after": "at the fitted T"})
             line[0].set(title="perplexity of a phone", ylabel=f"{label}, {seeds} seed{'s' * (seeds != '1')}")
-            shown = [name for name in searches if name in ("greedy", "beam5", "beam20", "beam5_warm")]
-            wer = {f"{name}_wer": NAMES[name] for name in shown}
-            _bars(line[1], rows, wer, (GREY, BLUE, GREEN, ORANGE))
+            _points(line[1], rows, {f"{name}_wer": NAMES[name] for name in shown})
             line[1].set(title="words wrong", ylabel="% of words")
-            lost = {f"{name}_search_errors": NAMES[name] for name in shown}
-            _bars(line[2], rows, lost, (GREY, BLUE, GREEN, ORANGE), low=0.0)
+            _points(line[2], rows, {f"{name}_search_errors": NAMES[name] for name in shown})
             line[2].set(title="of these lost by the search", ylabel="% of words")
     return figure
 
 
-def _bars(ax: Any, rows: Any, columns: dict[str, str], colours: Sequence[str], low: float | None = None) -> None:
-    """Draw a group of points for each ε: means with their standard deviations."""
-    width = 0.7 / len(columns)
-    values = []
-    for i, ((name, label), colour) in enumerate(zip(columns.items(), colours, strict=False)):
+def _points(ax: Any, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
+    """Draw, for each ε, a point for each column: the mean, with the standard deviation."""
+    width = 0.6 / len(columns)
+    for i, ((name, label), colour, marker) in enumerate(zip(columns.items(), COLOURS, "osD^", strict=False)):
         x = np.arange(len(rows)) + (i - (len(columns) - 1) / 2) * width
-        mean = np.array([row[name]["mean"] for row in rows])
-        sd = np.array([row[name]["sd"] or 0.0 for row in rows])
-        values += [mean - sd, mean + sd]
-        ax.errorbar(x, mean, sd, fmt="o", ms=6, capsize=3, color=colour, label=label)
+        mean, sd = [row[name]["mean"] for row in rows], [row[name]["sd"] or 0.0 for row in rows]
+        ax.errorbar(x, mean, sd, fmt=marker, ms=5, capsize=3, color=colour, label=label)
     ax.set_xticks(range(len(rows)), [f"ε = {row['smoothing']:g}" for row in rows])
     ax.set_xlim(-0.6, len(rows) - 0.4)
+    ax.margins(y=0.15)
     ax.grid(axis="x", visible=False)
-    bottom, top = min(map(np.min, values)), max(map(np.max, values))
-    room = max(top - bottom, 0.1)
-    ax.set_ylim(
-        bottom - 0.15 * room if low is None else low - (0.03 * (top - low) if low == 0 else 0), top + 0.45 * room
-    )
-    ax.legend(ncols=2, fontsize=8, loc="upper left")
+    ax.legend(ncols=2, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12))
 
 
 def examples(args: Any, models: dict[float, nn.Transformer], word: data.Pairs, attended: data.Pairs) -> None:
