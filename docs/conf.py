@@ -31,7 +31,7 @@ html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-myst_enable_extensions = ["dollarmath", "amsmath", "html_image"]
+myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -62,7 +62,8 @@ def on_read(app: Any, name: str, source: list[str]) -> None:
         text = BLOCK.sub(cell, text)
     text = MATH.sub(lambda found: raw(mathml(found[1], block=True)), text)
     widget = (Path(sm.__file__).parent / "primer/sliders.html").read_text(encoding="utf-8")
-    source[0] = text.replace("<!-- sliders -->", raw(widget))
+    link = '<p><a href="_static/primer/index.html">The report, as it was written for this site</a></p>'
+    source[0] = text.replace("<!-- sliders -->", raw(widget)).replace("<!-- report -->", raw(link))
 
 
 def cell(found: re.Match[str]) -> str:
