@@ -96,16 +96,58 @@ def comparisons(runs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
     return found
 
 
-def told(test: dict[str, Any]) -> str:
-    """Return a comparison as one line."""
-    (e, new), (f, old) = test["new"], test["old"]
-    gain, by_word, p = test["gain"], test["by_word"], [one["p"] for one in test["by_seed"]]
-    deviation = "" if gain["sd"] is None else f" ± {gain['sd']:.2f}"
-    return (
-        f"{test['data_size']:7s} ε={f:g} {old} -> ε={e:g} {new}: {gain['mean']:+.2f}{deviation} points of words right; "
-        f"McNemar by seed p = {', '.join(f'{x:.3f}' for x in p)}; pooled {test['pooled']['p']:.4f}; "
-        f"by word {by_word['p']:.4f}"
-    )
+COLUMNS = {
+    "data_size": "data", "smoothing": "ε", "n": "seeds", "perplexity": "perplexity", "temperature": "fitted T",
+    "perplexity_after": "perplexity at T", "ece": "ECE %", "ece_after": "ECE % at T", "token_accuracy": "phones right %",
+}  # fmt: skip
+WHAT = {
+    "wer": "words wrong, %", "per": "phones wrong, %: edits over length",
+    "search_errors": "search errors, % of words: the truth is likelier than what was found",
+    "oracle": "words not even among the hypotheses found, %", "length": "length, over the true one",
+}  # fmt: skip
+
+
+def searches(table: list[dict[str, Any]]) -> list[str]:
+    """Return the names of the searches that a table has."""
+    return [name for name in (*measure.SEARCHES, "beam5_warm") if f"{name}_wer" in table[0]]
+
+
+def tables(table: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of the Markdown tables: probabilities, and for each measure a column for each search."""
+
+    def lines(columns: dict[str, str], digits: int) -> list[str]:
+        _, *rest = harness.text(table, list(columns), digits).splitlines()
+        return ["| " + " | ".join(columns.values()) + " |", *rest, ""]
+
+    found = lines(COLUMNS, 3)
+    for what, title in WHAT.items():
+        names = {f"{name}_{what}": figures.NAMES[name] for name in searches(table)}
+        found += [f"**{title.capitalize()}**", "", *lines({**dict(list(COLUMNS.items())[:3]), **names}, 2)]
+    return found
+
+
+def into_page(lines: list[str]) -> None:
+    """Put the tables into the page, in place of what an earlier run put there."""
+    page = harness.ROOT / "docs/decoding.md"
+    begin, end = "<!-- what pronounce.py found -->", "<!-- end of it -->"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    found = "\n".join(lines)
+    page.write_text(f"{before}{begin}\n\n{found}\n\n{end}{after}", encoding="utf-8")
+    print(f"wrote {page}")
+
+
+def told(tests: list[dict[str, Any]]) -> list[str]:
+    """Return the lines of a Markdown table of the comparisons."""
+    rows = ["| data | from | to | words right, points | McNemar, p by seed | p by word | pooled |", "|" + " --- |" * 7]
+    for test in tests:
+        gain, by_seed = test["gain"], ", ".join(f"{one['p']:.2g}" for one in test["by_seed"])
+        deviation = "" if gain["sd"] is None else f" ± {gain['sd']:.2f}"
+        old, new = (f"ε = {e:g}, {figures.NAMES[name]}" for e, name in (test["old"], test["new"]))
+        cells = [test["data_size"], old, new, f"{gain['mean']:+.2f}{deviation}", by_seed]
+        cells += [f"{test[key]['p']:.2g}" for key in ("by_word", "pooled")]
+        rows.append("| " + " | ".join(cells) + " |")
+    return rows
 
 
 def pictures(args: Any) -> None:
@@ -142,17 +184,14 @@ def main() -> None:
         [{k: v for k, v in r.items() if k not in ("words", "steps", "batch_size", "quick")} for r in runs],
         by=("data_size", "smoothing"),
     )
-    probabilities = ["perplexity", "temperature", "perplexity_after", "ece", "ece_after", "token_accuracy"]
-    names = [name for name in (*measure.SEARCHES, "beam5_warm") if f"{name}_wer" in table[0]]
-    head = ["data_size", "smoothing", "n"]
-    print("\n" + harness.text(table, [*head, *probabilities]))
-    for what in ("wer", "per", "search_errors", "oracle", "length"):
-        print(f"\n{what}\n" + harness.text(table, [*head, *(f"{name}_{what}" for name in names)], 2))
-    print("", *map(told, tests), sep="\n")
+    shown = [*tables(table), *told(tests)]
+    print("", *shown, sep="\n")
     short = [{k: v for k, v in r.items() if not k.endswith("_right")} for r in runs]
     harness.write(args, {"held_out_words": len(test.letters), "table": table, "tests": tests, "runs": short})
-    harness.save(args, "pronounce", figures.summary(table, names))
+    harness.save(args, "pronounce", figures.summary(table, searches(table)))
     pictures(args)
+    if not args.quick:
+        into_page(shown)
 
 
 if __name__ == "__main__":
