@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,15 @@ def test_the_temperature_undoes_a_factor(measures: Any) -> None:
     assert measures.best_temperature(logits, targets) == pytest.approx(1.0, abs=0.06)
     assert measures.best_temperature(3 * logits, targets) == pytest.approx(3.0, abs=0.2)
     assert measures.calibration_error(logits, targets) < 0.03 < measures.calibration_error(3 * logits, targets)
+
+
+def test_the_page_has_the_numbers_of_the_file(measures: Any) -> None:
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+    import pronounce
+
+    docs = FOLDER.parents[1] / "docs"
+    page = (docs / "decoding.md").read_text(encoding="utf-8")
+    found = json.loads((docs / "results/pronounce.json").read_text(encoding="utf-8"))
+    for line in [*pronounce.tables(found["table"]), *pronounce.told(found["tests"])]:
+        assert line in page

@@ -98,11 +98,12 @@ def comparisons(runs: list[dict[str, Any]], n: int) -> list[dict[str, Any]]:
 
 COLUMNS = {
     "data_size": "data", "smoothing": "ε", "n": "seeds", "perplexity": "perplexity", "temperature": "fitted T",
-    "perplexity_after": "perplexity at T", "ece": "ECE %", "ece_after": "ECE % at T", "token_accuracy": "phones right %",
+    "perplexity_after": "perplexity at T", "ece": "ECE %", "ece_after": "ECE % at T",
+    "token_accuracy": "phones right %",
 }  # fmt: skip
 WHAT = {
     "wer": "words wrong, %", "per": "phones wrong, %: edits over length",
-    "search_errors": "search errors, % of words: the truth is likelier than what was found",
+    "search_errors": "search errors, % of words: the truth has a higher score than what was found",
     "oracle": "words not even among the hypotheses found, %", "length": "length, over the true one",
 }  # fmt: skip
 

@@ -101,15 +101,16 @@ def searched(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the error rates (in %) of a search, its search errors, lengths, and which words are right, as hex digits.
 
-    A wrong word is a *search error* if the truth is likelier than what was found, so that a better search would have
-    preferred it; else the *model* prefers what is wrong. `oracle` is the share of words whose truth is nowhere among
+    A wrong word is a *search error* if the truth has a higher score than what was found, so that a better search would
+    have preferred it; else the *model* prefers what is wrong. `oracle` is the share of words whose truth is nowhere among
     the hypotheses kept.
     """
     truth = [pairs.target(i) for i in range(len(pairs.letters))]
     lists = pronounced(model, pairs, width, alpha, temperature)
     best = [hypotheses[0] for hypotheses in lists]
     right = np.array([spoken(h) == t for h, t in zip(best, truth, strict=True)])
-    lost = ~right & (true_log_prob > np.array([h.log_prob for h in best]) + 1e-4)
+    true_score = true_log_prob / ((5 + pairs.n_phones + 1) / 6) ** alpha
+    lost = ~right & (true_score > np.array([h.score for h in best]) + 1e-4)
     kept = [any(spoken(h) == t for h in some) for some, t in zip(lists, truth, strict=True)]
     lengths = np.array([h.length for h in best])
     return {
