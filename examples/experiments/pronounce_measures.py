@@ -101,9 +101,9 @@ def searched(
 ) -> dict[str, Any]:  # fmt: skip
     """Return the error rates (in %) of a search, its search errors, lengths, and which words are right, as hex digits.
 
-    A wrong word is a *search error* if the truth has a higher score than what was found, so that a better search would
-    have preferred it; else the *model* prefers what is wrong. `oracle` is the share of words whose truth is nowhere among
-    the hypotheses kept.
+    A wrong word is a *search error* if the truth has a higher score than what was found, so that a better search
+    would have preferred it; else the *model* prefers what is wrong. `oracle` is the share of words whose truth is
+    nowhere among the hypotheses found.
     """
     truth = [pairs.target(i) for i in range(len(pairs.letters))]
     lists = pronounced(model, pairs, width, alpha, temperature)
