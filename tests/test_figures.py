@@ -280,3 +280,47 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         sm.viz.softmax_contour()
+
+
+# -- a beam search -------------------------------------------------------------------------------
+
+TABLE = np.log([[0.1, 0.3, 0.5, 0.1], [0.1, 0.1, 0.1, 0.7], [0.2, 0.3, 0.2, 0.3], [0.25, 0.25, 0.25, 0.25]])
+
+
+def stepping(tokens: Any, state: Any) -> Any:
+    return TABLE[tokens], state
+
+
+def test_a_beam_shows_what_won_and_what_was_not_followed() -> None:
+    options: Any = {"end": 3, "max_length": 5, "width": 2}
+    plot = sm.viz.beam(stepping, None, 0, names=["start", "a", "b", "$"], title="$", **options)
+    (ax,) = plot.figure.axes
+    labels = {text.get_text(): text.get_color() for text in ax.texts}
+    assert labels["$  −1.56"] == labels["a  −1.20"] == labels["start"]
+    assert labels["b  −0.69"] != labels["a  −1.20"]
+    assert labels["start  −2.30"] != labels["b  −0.69"]
+    assert plot.alt.endswith("a $, with log-probability -1.56, wins among 8")
+
+
+def test_the_trace_of_a_beam_is_the_search() -> None:
+    from tinygrad_sm.viz.beam import placed, traced
+
+    for width in (1, 2, 5):
+        options: Any = {"end": 3, "max_length": 4, "width": width, "length_penalty": 1.0}
+        trace = traced(stepping, None, 0, **options)
+        ((best, *_),) = sm.decoding.beam_search(stepping, None, [0], **options)
+        assert trace.best == best
+        winner = (0, *best.tokens, 3)
+        assert trace.sums[winner] == pytest.approx(best.log_prob)
+        assert all(winner[:n] in trace.kept for n in range(1, len(winner) + 1))
+        for length in range(2, 5):
+            assert sum(len(prefix) == length for prefix in trace.kept) <= width
+        lines = placed(trace.sums)
+        leaves = [prefix for prefix in lines if not any(p[:-1] == prefix for p in lines)]
+        assert sorted(lines[prefix] for prefix in leaves) == list(range(len(leaves)))
+
+
+def test_a_beam_of_what_never_ends(tmp_path: Path) -> None:
+    never = np.log(np.array([[0.5, 0.5, 1e-300]] * 3))
+    plot = sm.viz.beam(lambda t, s: (sm.Tensor(never[t]), s), None, 0, end=2, max_length=3, width=1)
+    assert plot.save(tmp_path / "x.png").read_bytes()[:8] == PNG

@@ -14,7 +14,7 @@ HEAVY = [
     "matplotlib", "numpy.random", "pathlib", "safetensors", "scipy", "secrets", "shutil", "sklearn", "subprocess",
     "tempfile", "torch", "tqdm", "urllib", "zipfile",
 ]  # fmt: skip
-LATER = ["calibration", "cli", "data", "graph", "inspection", "io", "naive", "primer", "training", "viz"]
+LATER = ["calibration", "cli", "data", "decoding", "graph", "inspection", "io", "naive", "primer", "training", "viz"]
 
 
 def run(code: str) -> str:
@@ -36,7 +36,7 @@ def test_nothing_heavy_is_imported() -> None:
 @pytest.mark.parametrize(
     "use",
     [
-        "sm.calibration.reliability", "sm.data.digits",
+        "sm.calibration.reliability", "sm.data.digits", "sm.decoding.greedy",
         "sm.inspection.gradcheck", "sm.naive.softmax", "sm.graph.Graph", "sm.io.load", "sm.viz",
         "sm.Graph", "sm.detect_anomaly", "sm.doctor", "sm.draw", "sm.gradcheck", "sm.gradient_flow", "sm.load",
         "sm.record", "sm.save",

@@ -1,6 +1,6 @@
 """Layers and models. A Module is a function with parameters; see `module.py`."""
 
-from .attention import Cache, MultiHeadAttention
+from .attention import Cache, CrossAttention, MultiHeadAttention
 from .layers import (
     GELU,
     CrossEntropyLoss,
@@ -20,10 +20,11 @@ from .layers import (
     Tanh,
 )  # fmt: skip
 from .module import Module
+from .seq2seq import Transformer, TransformerDecoderBlock
 from .transformer import TransformerBlock, TransformerLM
 
 __all__ = [
-    "GELU", "Cache", "CrossEntropyLoss", "Dropout", "Embedding", "LayerNorm", "Linear", "LogSoftmax", "MSELoss",
-    "Module", "MultiHeadAttention", "NLLLoss", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh",
-    "TransformerBlock", "TransformerLM",
+    "GELU", "Cache", "CrossAttention", "CrossEntropyLoss", "Dropout", "Embedding", "LayerNorm", "Linear", "LogSoftmax",
+    "MSELoss", "Module", "MultiHeadAttention", "NLLLoss", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax",
+    "Tanh", "Transformer", "TransformerBlock", "TransformerDecoderBlock", "TransformerLM",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Multi-head attention, with the √d_k toggle."""
+"""Multi-head attention, to the sequence itself or to another one, with the √d_k toggle."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ class Cache:
             self.k, self.v = np.empty(shape, k.dtype), np.empty(shape, v.dtype)
         self.k[:, :, start:end], self.v[:, :, start:end], self.length = k, v, end
         return self.k[:, :, :end], self.v[:, :, :end]
+
+    def reorder(self, rows: Any) -> Cache:
+        """Return a cache that holds these rows of the batch: the hypotheses that a search keeps, some of them twice."""
+        other = Cache(self.context)
+        if self.k is not None:
+            other.append(self.k[rows, :, : self.length], self.v[rows, :, : self.length])
+        return other
 
 
 class MultiHeadAttention(Module):
@@ -77,25 +84,17 @@ class MultiHeadAttention(Module):
         self, d_model: int, n_heads: int, *, causal: bool = False, scaled: bool = True, dropout: float = 0.0,
         bias: bool = True, rng: Rng = None,
     ) -> None:  # fmt: skip
-        if not (isinstance(d_model, (int, np.integer)) and isinstance(n_heads, (int, np.integer))):
-            sizes = f"{shown(d_model)} and {shown(n_heads)}"
-            raise TypeError(f"MultiHeadAttention: d_model and n_heads must be integers, not {sizes}")
-        if n_heads < 1 or d_model % n_heads:
-            raise ValueError(f"MultiHeadAttention: n_heads={n_heads} must divide d_model={d_model}")
+        _check_sizes(d_model, n_heads, "MultiHeadAttention")
         causal = toggle(causal, "causal", "MultiHeadAttention", "a mask goes with each call")
         dropout = within(dropout, 0, 1, "dropout", "MultiHeadAttention")
-        _scale(scaled)
+        _scale(scaled, "MultiHeadAttention")
         self.d_model, self.n_heads, self.causal, self.scaled, self.dropout = d_model, n_heads, causal, scaled, dropout
         self.qkv = Linear(d_model, 3 * d_model, bias, rng=rng)
         self.proj = Linear(d_model, d_model, bias, rng=rng)
 
     def split_heads(self, x: Any, *, recorded: bool = True) -> list[Any]:
         """Return q, k and v, each (B, H, T, d_head), of x (B, T, d_model); as arrays if they need not be `recorded`."""
-        if x.ndim != 3 or x.shape[2] != self.d_model:
-            fix = "; use x[None] for a batch of one" if x.ndim == 2 else ""
-            raise ValueError(f"MultiHeadAttention: x must be (batch, time, {self.d_model}), not {x.shape}{fix}")
-        if x.dtype.kind != "f":
-            raise TypeError(f"MultiHeadAttention: x must be floats, not {x.dtype}; use .astype(np.float32)")
+        _check_input(x, self.d_model, "x", "MultiHeadAttention")
         b, t, _ = x.shape
         qkv = self.qkv(x) if recorded else self.qkv(x).data
         qkv = qkv.reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
@@ -130,16 +129,112 @@ class MultiHeadAttention(Module):
             else:
                 mask = ~ahead if mask is None else np.logical_and(mask, ~ahead)
             causal = False
-        attended = F.scaled_dot_product_attention(
-            q, k, v, mask=mask, is_causal=causal, scale=_scale(self.scaled),
-            dropout_p=self.dropout if self.training else 0.0, return_weights=return_weights,
-        )  # fmt: skip
-        out, weights = attended if return_weights else (attended, None)
-        out = self.proj(out.transpose(0, 2, 1, 3).reshape(b, t, self.d_model))
-        return (out, weights) if return_weights else out
+        return _attend(self, q, k, v, mask, causal, return_weights)
 
 
-def _scale(scaled: Any) -> float | None:
+class CrossAttention(Module):
+    """Attention to another sequence, the memory: queries of x (B, T, d_model), keys and values of it (B, S, d_model).
+
+    In an encoder-decoder Transformer the decoder reads the encoder's output with it. The parameters are those of
+    `MultiHeadAttention`, but its `qkv` is cut in two, since they see different inputs.
+
+    Parameters
+    ----------
+    d_model, n_heads, scaled, dropout, bias
+        As in `MultiHeadAttention`.
+
+    Attributes
+    ----------
+    q : Linear
+        For queries: (d_model, d_model).
+    kv : Linear
+        One product for keys and values: (2·d_model, d_model), in this order.
+    proj : Linear
+        From the joined heads back to d_model.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> x, memory = (sm.Tensor(np.ones((1, n, 8), np.float32)) for n in (3, 5))
+    >>> out, weights = sm.nn.CrossAttention(8, 2)(x, memory, return_weights=True)
+    >>> out.shape, weights.shape
+    ((1, 3, 8), (1, 2, 3, 5))
+    """
+
+    def __init__(
+        self, d_model: int, n_heads: int, *, scaled: bool = True, dropout: float = 0.0, bias: bool = True,
+        rng: Rng = None,
+    ) -> None:  # fmt: skip
+        _check_sizes(d_model, n_heads, "CrossAttention")
+        dropout = within(dropout, 0, 1, "dropout", "CrossAttention")
+        _scale(scaled, "CrossAttention")
+        self.d_model, self.n_heads, self.scaled, self.dropout = d_model, n_heads, scaled, dropout
+        self.q = Linear(d_model, d_model, bias, rng=rng)
+        self.kv = Linear(d_model, 2 * d_model, bias, rng=rng)
+        self.proj = Linear(d_model, d_model, bias, rng=rng)
+
+    def forward(
+        self, x: Any, memory: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None,
+        **other: NoReturn,
+    ) -> Any:  # fmt: skip
+        """Return the output (B, T, d_model), and with `return_weights` the weights (B, H, T, S) too.
+
+        `mask` broadcasts to (B, H, T, S); a padding mask of the memory (B, S), True where there is a token, goes as
+        `mask[:, None, None, :]`. A `cache` takes up the keys and values of the memory at the first call; later
+        ones read it, and their `memory` may be None.
+        """
+        refuse(other, self.forward, "CrossAttention")
+        x = given(x, "x", "CrossAttention")
+        _check_input(x, self.d_model, "x", "CrossAttention")
+        b, t, _ = x.shape
+        size = self.d_model // self.n_heads
+        q = self.q(x).reshape(b, t, self.n_heads, size).transpose(0, 2, 1, 3)  # (B, H, T, d_head)
+        if cache is None or not cache.length:
+            memory = given(memory, "memory", "CrossAttention")
+            _check_input(memory, self.d_model, "memory", "CrossAttention")
+            kv = self.kv(memory).reshape(*memory.shape[:2], 2, self.n_heads, size)  # (B, S, 2, H, d_head)
+            kv = kv.transpose(2, 0, 3, 1, 4)  # (2, B, H, S, d_head)
+            k, v = kv[0], kv[1]
+            if cache is not None:
+                k, v = cache.append(k.data, v.data)
+        else:
+            k, v = cache.k[:, :, : cache.length], cache.v[:, :, : cache.length]
+        if len(k) != b:
+            raise ValueError(f"CrossAttention: x {x.shape} has a batch of {b}, and the memory one of {len(k)}")
+        if mask is not None:
+            mask = check_mask(mask, (b, self.n_heads, t, k.shape[2]), "CrossAttention")
+        return _attend(self, q, k, v, mask, False, return_weights)
+
+
+def _attend(module: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, return_weights: bool) -> Any:
+    """Attend in every head, join the heads and project: q (B, H, T, d_head) to (B, T, d_model)."""
+    attended = F.scaled_dot_product_attention(
+        q, k, v, mask=mask, is_causal=causal, scale=_scale(module.scaled, type(module).__name__),
+        dropout_p=module.dropout if module.training else 0.0, return_weights=return_weights,
+    )  # fmt: skip
+    out, weights = attended if return_weights else (attended, None)
+    b, _, t, _ = q.shape
+    out = module.proj(out.transpose(0, 2, 1, 3).reshape(b, t, module.d_model))
+    return (out, weights) if return_weights else out
+
+
+def _check_sizes(d_model: Any, n_heads: Any, caller: str) -> None:
+    if not (isinstance(d_model, (int, np.integer)) and isinstance(n_heads, (int, np.integer))):
+        sizes = f"{shown(d_model)} and {shown(n_heads)}"
+        raise TypeError(f"{caller}: d_model and n_heads must be integers, not {sizes}")
+    if n_heads < 1 or d_model % n_heads:
+        raise ValueError(f"{caller}: n_heads={n_heads} must divide d_model={d_model}")
+
+
+def _check_input(x: Any, d_model: int, name: str, caller: str) -> None:
+    if x.ndim != 3 or x.shape[2] != d_model:
+        fix = f"; use {name}[None] for a batch of one" if x.ndim == 2 else ""
+        raise ValueError(f"{caller}: {name} must be (batch, time, {d_model}), not {x.shape}{fix}")
+    if x.dtype.kind != "f":
+        raise TypeError(f"{caller}: {name} must be floats, not {x.dtype}; use .astype(np.float32)")
+
+
+def _scale(scaled: Any, caller: str) -> float | None:
     """Return the scale that the toggle stands for: None is 1/√d_head."""
     advice = "True divides the scores by sqrt(d_head), and F.scaled_dot_product_attention takes any scale="
-    return None if toggle(scaled, "scaled", "MultiHeadAttention", advice) else 1.0
+    return None if toggle(scaled, "scaled", caller, advice) else 1.0
