@@ -16,6 +16,7 @@ import nbformat
 
 import tinygrad_sm as sm
 from tinygrad_sm.inspection.doctor import RULES
+from tinygrad_sm.inspection.document_html import FORMULAS
 from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
@@ -30,7 +31,7 @@ exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = "tinygrad_sm"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["formulas.css", "site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -113,6 +114,7 @@ def reference(app: Any) -> None:
 
     generate.ops(HERE / "ops")
     generate.api(HERE / "api")
+    (HERE / "_static/formulas.css").write_text(FORMULAS, encoding="utf-8")
 
 
 def report(app: Any) -> None:
@@ -140,9 +142,17 @@ def _own_picture(text: str) -> Any:
     return lambda found: f'src="{found[1]}"' if f'"{found[1]}"' in text else found[0]
 
 
+def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep stars in prose, as in f(*x), from starting emphasis, and bars, as in |x|, from naming a substitution."""
+    for i, line in enumerate(lines):
+        if ">>>" not in line and "..." not in line and not re.match(r"\s*\*", line):
+            lines[i] = re.sub(r"(?<![*\w`])([*|])(?=\w)", r"\\\1", line)
+
+
 def setup(app: Any) -> None:
     """Register the hooks."""
     app.connect("builder-inited", report)
     app.connect("builder-inited", rules)
     app.connect("builder-inited", reference)
     app.connect("source-read", on_read)
+    app.connect("autodoc-process-docstring", on_docstring, priority=400)  # before numpydoc reads it

@@ -1,4 +1,4 @@
-"""Pages that are made when the site is built: one for each family of ops, from the registry, and the API, from docstrings.
+"""Pages that are made when the site is built: of the ops, from the registry, and of the API, from docstrings.
 
 `names()` is the list of all public names, by page; tests/test_api_docs.py compares it with what the package exports.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_sm as sm
-from tinygrad_sm import calibration, data, decoding, functional, inspection, interop, io, naive, nn, optim, primer, viz
+from tinygrad_sm import calibration, data, decoding, functional, inspection, io, naive, nn, optim, primer, viz
 from tinygrad_sm.inspection.arrays import FULL
 from tinygrad_sm.inspection.document_html import block_html
 from tinygrad_sm.op import REGISTRY, Op
@@ -49,7 +49,6 @@ def names() -> dict[str, list[tuple[str, Any]]]:
         "files": [(f"tinygrad_sm.{name}", getattr(io, name)) for name in ("save", "load")],
     }
     pages["derivatives"].append(("tinygrad_sm.ops.check", sm.ops.check))
-    pages["seeing"].append(("tinygrad_sm.interop.torch.graph_of", interop.torch.graph_of)) if _torch() else None
     seen = {id(thing) for page in pages.values() for _, thing in page}
     more = [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in sm.__all__]
     pages["functional"] += [
@@ -63,10 +62,6 @@ def names() -> dict[str, list[tuple[str, Any]]]:
     return pages
 
 
-def _torch() -> bool:
-    return hasattr(interop, "torch") and hasattr(interop.torch, "graph_of")
-
-
 def public(module: Any) -> list[str]:
     """Return what a module exports: `__all__`, or the functions and classes that are defined in it."""
     if hasattr(module, "__all__"):
@@ -77,8 +72,8 @@ def public(module: Any) -> list[str]:
 
 TITLES = {
     "tensor": ("Tensor and settings", "`import tinygrad_sm as sm`."),
-    "derivatives": ("Derivatives, checks and own ops", "Of any order, without touching `.grad`; and whether they are right."),
-    "functional": ("Functions", "`from tinygrad_sm import functional as F`; most are `sm.…` too, and many are methods of Tensor."),
+    "derivatives": ("Derivatives, checks, own ops", "Of any order, touching no `.grad`; and whether they are right."),
+    "functional": ("Functions", "`tinygrad_sm.functional`, or `F`; most are `sm.…` too, and many methods of Tensor."),
     "seeing": ("Seeing", "Pictures, explanations, the doctor, and what they read."),
     "files": ("Files", "npz and safetensors; nothing in a file is executed."),
     **{key: (title, about) for key, (title, _, about) in MODULES.items()},
@@ -94,11 +89,8 @@ def api(folder: Path) -> None:
         text = [f"# {title}\n", f"{about}\n"]
         ops = [(name, thing) for name, thing in things if isinstance(thing, Op)]
         if ops:
-            text += [
-                "Ops, in one call each; [their pages](../ops/index.md) have gradients and pictures:\n",
-                *_table(ops),
-                "",
-            ]
+            text.append("Ops; [their pages](../ops/index.md) have gradients and pictures:\n")
+            text += [*_table(ops), ""]
         text += [_directive(name, thing) for name, thing in things if not isinstance(thing, Op)]
         (folder / f"{key}.md").write_text("\n".join(text), encoding="utf-8")
     toc = "\n".join(pages)
@@ -131,10 +123,13 @@ def ops(folder: Path) -> None:
     for op in REGISTRY.values():
         if op.vjp is not None and op.home.startswith("tinygrad_sm.ops."):
             families.setdefault(op.home.rpartition(".")[2], []).append(op)
-    index = ["# Ops\n", "Formula and gradient of every op that differentiates, from the registry, which also feeds the pictures, "
-             "`sm.explain` and the tests. `g` is the gradient that comes back.\n", "| op | computes | gradient |", "|---|---|---|"]  # fmt: skip
+    about = (
+        "Formula and gradient of every op that differentiates, from the registry, which also feeds the pictures, "
+        "`sm.explain` and the tests. `g` is the gradient that comes back.\n"
+    )
+    index = ["# Ops\n", about, "| op | computes | gradient |", "|---|---|---|"]
     for family, members in families.items():
-        text = [f"# {family.replace('_', ' ')}\n", f"From `tinygrad_sm/ops/{family}.py`.\n"]
+        text = [f"# The family {family.replace('_', ' ')}\n", f"From `tinygrad_sm/ops/{family}.py`.\n"]
         for op in members:
             text += _page(op, folder)
             link = f"[{op.name}]({family}.md#{op.name.replace('_', '-')})"
