@@ -35,12 +35,17 @@ def test_every_public_name_stands_on_one_page(generate: Any) -> None:
                 assert any(thing is one for one in things), f"{module.__name__}.{name}"
 
 
-def test_each_has_a_docstring(generate: Any) -> None:
+def test_each_has_a_docstring_with_an_example(generate: Any) -> None:
+    """The examples are run as doctests; those of ops stand on the ops' pages."""
     for page in generate.names().values():
         for name, thing in page:
-            text = thing.__doc__ if isinstance(thing, Op) else inspect.getdoc(thing)
-            assert text, name
+            text = (thing.__doc__ if isinstance(thing, Op) else inspect.getdoc(thing)) or ""
             assert len(text) > 8, name
+            assert ">>>" in text or isinstance(thing, Op), name
+            if inspect.isclass(thing):
+                for method, function in vars(thing).items():
+                    if not method.startswith("_") and inspect.isfunction(function):
+                        assert inspect.getdoc(function), f"{name}.{method}"
 
 
 def test_the_pages_of_the_ops_have_every_op_and_its_picture(generate: Any, tmp_path: Path) -> None:

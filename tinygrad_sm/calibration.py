@@ -36,7 +36,13 @@ BINS = 15  # as Guo et al. have
 
 
 class Bin(NamedTuple):
-    """One bin of a reliability diagram: confidences in (low, high]. An empty one has NaN for both means."""
+    """One bin of a reliability diagram: confidences in (low, high]. An empty one has NaN for both means.
+
+    >>> import tinygrad_sm as sm
+    >>> found = sm.calibration.reliability([[0.8, 0.2], [0.7, 0.3]], [0, 1], bins=1)
+    >>> found[0].count, found[0].accuracy
+    (2, 0.5)
+    """
 
     low: float
     high: float
@@ -47,7 +53,13 @@ class Bin(NamedTuple):
 
 @dataclass(frozen=True)
 class Reliability:
-    """What `reliability` returns: a sequence of bins, which prints as a table and plots itself."""
+    """What `reliability` returns: a sequence of bins, which prints as a table and plots itself.
+
+    >>> import tinygrad_sm as sm
+    >>> found = sm.calibration.reliability([[0.8, 0.2], [0.7, 0.3]], [0, 1])
+    >>> print(f"{found.confidence:.2f} {found.accuracy:.2f} {found.ece:.2f}")
+    0.75 0.50 0.45
+    """
 
     bins: tuple[Bin, ...]
 

@@ -46,6 +46,13 @@ class Hypothesis(NamedTuple):
         The number of tokens, the end included.
     finished : bool
         Whether it came to its end; False if `max_length` cut it off, or if no token could follow.
+
+    Examples
+    --------
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> (h,) = sm.decoding.greedy(lambda t, s: (np.log([[0.2, 0.8]]), s), None, [0], end=1, max_length=3)
+    >>> h.tokens, h.length, h.finished
+    ((), 1, True)
     """
 
     tokens: tuple[int, ...]
@@ -74,6 +81,15 @@ def greedy(
     Returns
     -------
     list of Hypothesis, one for each sequence
+
+    Examples
+    --------
+    >>> import tinygrad_sm as sm
+    >>> import numpy as np
+    >>> table = np.log([[0.1, 0.6, 0.3], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]])
+    >>> (h,) = sm.decoding.greedy(lambda t, s: (table[t], s), None, [0], end=2, max_length=4)
+    >>> h.tokens, round(float(np.exp(h.log_prob)), 2)
+    ((1,), 0.36)
     """
     tokens = _begin(begin, "greedy")
     end, max_length = count(end, "end", "greedy", 0), count(max_length, "max_length", "greedy")
@@ -152,6 +168,15 @@ def beam_search(
     or less, where the penalty, which grows with length, is largest. So its score stays at or below
     s / penalty(max_length). Once no live hypothesis has a bound above the best finished score, none can beat it.
     (The second best may still be improved upon.)
+
+    Examples
+    --------
+    >>> import tinygrad_sm as sm
+    >>> import numpy as np
+    >>> table = np.log([[0.1, 0.6, 0.3], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]])
+    >>> ((best, other),) = sm.decoding.beam_search(lambda t, s: (table[t], s), None, [0], end=2, max_length=4, width=2)
+    >>> best.tokens, other.tokens
+    ((1,), ())
     """
     tokens = _begin(begin, "beam_search")
     end, max_length = count(end, "end", "beam_search", 0), count(max_length, "max_length", "beam_search")

@@ -42,10 +42,26 @@ def grad_mode(on: bool) -> Any:
 
 
 def no_grad() -> Any:
-    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients."""
+    """Context manager and decorator: record nothing inside, so that no memory is kept for gradients.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor(2.0, requires_grad=True)
+    >>> with sm.no_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    False
+    """
     return grad_mode(False)
 
 
 def enable_grad() -> Any:
-    """Context manager and decorator: record again, inside a `no_grad` block."""
+    """Context manager and decorator: record again, inside a `no_grad` block.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor(2.0, requires_grad=True)
+    >>> with sm.no_grad(), sm.enable_grad():
+    ...     y = x * x
+    >>> y.requires_grad
+    True
+    """
     return grad_mode(True)

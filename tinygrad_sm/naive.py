@@ -26,7 +26,12 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def stable_softmax(x: Any, axis: int = -1) -> Any:
-    """Do the same with the maximum subtracted first, which cannot overflow; step by step, in simple ops."""
+    """Do the same with the maximum subtracted first, which cannot overflow; step by step, in simple ops.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.naive.stable_softmax(sm.Tensor([1000.0, 1000.0]))
+    Tensor([0.5, 0.5])
+    """
     z = x - x.max(axis=axis, keepdims=True)
     return softmax(z, axis)
 
@@ -60,7 +65,13 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
 
 
 def mae_loss(logits: Any, target: Any) -> Any:
-    """Mean of 1 − softmax(z)[y]: its gradient p_y·(1 − p_y) vanishes where the model is wrong and sure of it."""
+    """Mean of 1 − softmax(z)[y]: its gradient p_y·(1 − p_y) vanishes where the model is wrong and sure of it.
+
+    >>> import tinygrad_sm as sm
+    >>> z = sm.Tensor([[10.0, 0.0]], requires_grad=True)
+    >>> print(f"{sm.naive.mae_loss(z, [1]).item():.4f}")
+    1.0000
+    """
     logits = operand(logits)
     y = one_hot(target, logits.shape[-1], dtype=logits.dtype)
     return (1 - (y * stable_softmax(logits)).sum(axis=-1)).mean()

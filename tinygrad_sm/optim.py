@@ -101,7 +101,16 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2017): p ← p·(1 − lr·wd) before the step."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017): p ← p·(1 − lr·wd) before the step.
+
+    >>> import tinygrad_sm as sm
+    >>> w = sm.Tensor([1.0], requires_grad=True)
+    >>> optimizer = sm.optim.AdamW([w], lr=0.1, weight_decay=0.1)
+    >>> w.sum().backward()
+    >>> optimizer.step()
+    >>> print(f"{w.item():.2f}")
+    0.89
+    """
 
     decoupled = True
 
@@ -113,7 +122,19 @@ class AdamW(Adam):
 
 
 class Schedule:
-    """Base of the schedules: each step sets every group's learning rate to its base rate times `factor(count)`."""
+    """Base of the schedules: each step sets every group's learning rate to its base rate times `factor(count)`.
+
+    >>> import tinygrad_sm as sm
+    >>> class Halving(sm.optim.Schedule):
+    ...     def factor(self, count):
+    ...         return 0.5**count
+    >>> w = sm.Tensor([1.0], requires_grad=True)
+    >>> optimizer = sm.optim.SGD([w], lr=0.1)
+    >>> schedule = Halving(optimizer)
+    >>> schedule.step()
+    >>> optimizer.param_groups[0]["lr"]
+    0.05
+    """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._check_optimizer(optimizer)

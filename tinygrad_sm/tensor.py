@@ -31,7 +31,11 @@ _default_dtype = np.dtype(np.float32)
 
 
 def set_default_dtype(dtype: Any) -> None:
-    """Choose the dtype that lists and Python scalars of floats become (float32 at first); arrays keep theirs."""
+    """Choose the dtype that lists and Python scalars of floats become (float32 at first); arrays keep theirs.
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> sm.set_default_dtype(np.float32)
+    """
     global _default_dtype
     dtype = np.dtype(dtype)
     if dtype.kind != "f":

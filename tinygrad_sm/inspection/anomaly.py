@@ -17,7 +17,12 @@ TESTS: dict[str, Any] = {"NaN": np.isnan, "inf": np.isposinf, "-inf": np.isnegin
 
 
 class AnomalyError(FloatingPointError):
-    """The first NaN or inf, under `detect_anomaly`."""
+    """The first NaN or inf, under `detect_anomaly`.
+
+    >>> import tinygrad_sm as sm
+    >>> issubclass(sm.inspection.AnomalyError, FloatingPointError)
+    True
+    """
 
 
 @contextmanager

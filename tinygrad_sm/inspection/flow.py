@@ -35,6 +35,12 @@ class GradientFlow(Rows):
 
     It keeps a copy of the parameters for the next one to compare with, and the statistics of all that it follows, 56
     bytes a parameter and step. So keep the last one, not a list of them.
+
+    >>> import tinygrad_sm as sm
+    >>> model = sm.nn.Linear(2, 1)
+    >>> model(sm.Tensor([[1.0, 2.0]])).sum().backward()
+    >>> sorted(sm.gradient_flow(model))
+    ['bias', 'weight']
     """
 
     _values: dict[str, Array]  # all parameters, copied

@@ -59,7 +59,13 @@ HEADER = ("order", "output", "input", "shape", "worst entry", "analytic", "numer
 
 @dataclass(frozen=True, repr=False)
 class GradcheckReport:
-    """What `gradcheck` found: a row per output and input. It is true if every row is ok, and prints as a table."""
+    """What `gradcheck` found: a row per output and input. It is true if every row is ok, and prints as a table.
+
+    >>> import tinygrad_sm as sm
+    >>> report = sm.gradcheck(lambda x: x * x, sm.Tensor([1.0, 2.0], requires_grad=True, dtype="float64"))
+    >>> bool(report), report.failures
+    (True, ())
+    """
 
     name: str
     rows: tuple[GradcheckRow, ...]
@@ -83,7 +89,12 @@ class GradcheckReport:
 
 
 class GradcheckError(AssertionError):
-    """A gradient is wrong; `report` is the whole report."""
+    """A gradient is wrong; `report` is the whole report.
+
+    >>> import tinygrad_sm as sm
+    >>> issubclass(sm.inspection.GradcheckError, AssertionError)
+    True
+    """
 
     def __init__(self, report: GradcheckReport) -> None:
         bad = report.failures

@@ -19,6 +19,15 @@ class Cache:
     """The keys and values of past positions, so that generating one more token looks at that token only.
 
     `k` and `v` are arrays (B, H, context, d_head), of which the first `length` positions are filled.
+
+    >>> import tinygrad_sm as sm
+    >>> import numpy as np
+    >>> cache = sm.nn.Cache(8)
+    >>> one = np.ones((1, 2, 1, 4), np.float32)
+    >>> _ = cache.append(one, one)
+    >>> k, v = cache.append(one, one)
+    >>> k.shape, cache.length
+    ((1, 2, 2, 4), 2)
     """
 
     def __init__(self, context: int) -> None:

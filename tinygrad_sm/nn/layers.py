@@ -180,7 +180,12 @@ class Sequential(Module):
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.ReLU()(sm.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([0., 0., 1.])
+    """
 
     def forward(self, x: Any) -> Any:
         """Return max(x, 0)."""
@@ -188,7 +193,12 @@ class ReLU(Module):
 
 
 class GELU(Module):
-    """x·Φ(x), in the tanh form by default."""
+    """x·Φ(x), in the tanh form by default.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.GELU()(sm.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([-0.158808,  0.      ,  0.841192])
+    """
 
     def __init__(self, approximate: str = "tanh") -> None:
         no_input(approximate, "GELU")
@@ -200,7 +210,12 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x·σ(x)."""
+    """x·σ(x).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.SiLU()(sm.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([-0.2689414,  0.       ,  0.7310586])
+    """
 
     def forward(self, x: Any) -> Any:
         """Return x·σ(x)."""
@@ -208,7 +223,12 @@ class SiLU(Module):
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.Tanh()(sm.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([-0.7615942,  0.       ,  0.7615942])
+    """
 
     def forward(self, x: Any) -> Any:
         """Return tanh x."""
@@ -216,7 +236,12 @@ class Tanh(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + e⁻ˣ)."""
+    """1 / (1 + e⁻ˣ).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.Sigmoid()(sm.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([0.2689414, 0.5      , 0.7310586])
+    """
 
     def forward(self, x: Any) -> Any:
         """Return σ(x)."""
@@ -224,7 +249,12 @@ class Sigmoid(Module):
 
 
 class Softmax(Module):
-    """Probabilities from logits. Don't put it before CrossEntropyLoss, which takes logits."""
+    """Probabilities from logits. Don't put it before CrossEntropyLoss, which takes logits.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.Softmax()(sm.Tensor([0.0, 0.0]))
+    Tensor([0.5, 0.5])
+    """
 
     def __init__(self, axis: int = -1, *, temperature: float = 1.0) -> None:
         no_input(axis, type(self).__name__)
@@ -236,7 +266,12 @@ class Softmax(Module):
 
 
 class LogSoftmax(Module):
-    """Log-probabilities from logits; what NLLLoss takes."""
+    """Log-probabilities from logits; what NLLLoss takes.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.LogSoftmax()(sm.Tensor([0.0, 0.0]))
+    Tensor([-0.6931472, -0.6931472])
+    """
 
     def __init__(self, axis: int = -1, *, temperature: float = 1.0) -> None:
         no_input(axis, type(self).__name__)
@@ -267,7 +302,12 @@ class CrossEntropyLoss(Module):
 
 
 class NLLLoss(Module):
-    """`F.nll_loss` with its options kept: log-probabilities and class indices to a loss in nats."""
+    """`F.nll_loss` with its options kept: log-probabilities and class indices to a loss in nats.
+
+    >>> import tinygrad_sm as sm
+    >>> print(f"{sm.nn.NLLLoss()(sm.nn.LogSoftmax()(sm.Tensor([[0.0, 0.0]])), [1]).item():.4f}")
+    0.6931
+    """
 
     function = staticmethod(F.nll_loss)
 
@@ -281,7 +321,12 @@ class NLLLoss(Module):
 
 
 class MSELoss(Module):
-    """Mean squared error."""
+    """Mean squared error.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.nn.MSELoss()(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0])).item()
+    2.0
+    """
 
     def __init__(self, reduction: str = "mean") -> None:
         no_input(reduction, "MSELoss")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..op import REGISTRY
+from ..tensor import Tensor
 from . import (
     activation,
     arithmetic,
@@ -26,6 +28,11 @@ __all__ = [
     "activation", "arithmetic", "attention", "check", "cross_entropy", "elsewhere", "indexing", "linalg", "loss",
     "norm", "reduction", "shape", "softmax",
 ]  # fmt: skip
+
+
+for _name, _method in vars(Tensor).items():  # a method that is an op has the op's docstring
+    if _name in REGISTRY and _method.__doc__ is None:
+        _method.__doc__ = REGISTRY[_name].__doc__
 
 
 def check(names: Any = None, *, order: int = 2, seed: int = 0) -> OpsReport:

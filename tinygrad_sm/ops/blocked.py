@@ -180,7 +180,12 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Return how many threads kernels on large arrays use."""
+    """Return how many threads kernels on large arrays use.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.get_num_threads() >= 1
+    True
+    """
     return _threads
 
 

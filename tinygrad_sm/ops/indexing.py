@@ -181,6 +181,14 @@ def embedding(indices: Any, weight: Any) -> Any:
     ------
     IndexError
         If an index is not in 0 … V − 1.
+
+    Examples
+    --------
+    >>> import tinygrad_sm as sm
+    >>> sm.functional.embedding([1, 0, 1], sm.Tensor([[1.0, 2.0], [3.0, 4.0]]))
+    Tensor([[3., 4.],
+            [1., 2.],
+            [3., 4.]])
     """
     indices, weight = as_array(indices), operand(weight)
     if indices.dtype.kind not in "iu":

@@ -97,7 +97,12 @@ _linear = Op(
 
 
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
-    """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out)."""
+    """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.functional.linear(sm.Tensor([1.0, 2.0]), sm.Tensor([[1.0, 1.0], [0.0, 1.0]]), sm.Tensor([0.5, 0.5]))
+    Tensor([3.5, 2.5])
+    """
     x, weight, bias = operand(x), operand(weight), None if bias is None else operand(bias)
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(

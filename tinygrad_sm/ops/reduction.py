@@ -191,7 +191,12 @@ _cumsum = Op(
 
 
 def cumsum(x: Any, axis: int | None = None, **other: Any) -> Any:
-    """Return the sums of the elements so far along an axis, or over all elements in order (None)."""
+    """Return the sums of the elements so far along an axis, or over all elements in order (None).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.cumsum(sm.Tensor([1.0, 2.0, 3.0]))
+    Tensor([1., 3., 6.])
+    """
     refuse(other, cumsum, "cumsum")
     x = operand(x)
     return _cumsum(x.reshape(-1), axis=0) if axis is None else _cumsum(x, axis=axis)

@@ -136,6 +136,11 @@ def transpose(x: Any, *axes: Any) -> Any:
     """Permute the axes: reversed by default, else in the order given, as `np.transpose` does.
 
     PyTorch's `x.transpose(1, 2)`, which exchanges two axes, is `x.swapaxes(1, 2)` here.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.transpose(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]))
+    Tensor([[1., 3.],
+            [2., 4.]])
     """
     x = operand(x)
     order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
@@ -148,7 +153,12 @@ def transpose(x: Any, *axes: Any) -> Any:
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
-    """Exchange two axes."""
+    """Exchange two axes.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.swapaxes(sm.Tensor([[1.0, 2.0]]), 0, 1).shape
+    (2, 1)
+    """
     x = operand(x)
     i, j = normalize_axis((axis1,), x.ndim, "swapaxes") + normalize_axis((axis2,), x.ndim, "swapaxes")
     axes = list(range(x.ndim))
@@ -157,7 +167,12 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
-    """Move axes to other positions; the others keep their order."""
+    """Move axes to other positions; the others keep their order.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.moveaxis(sm.Tensor([[[1.0], [2.0]]]), 0, -1).shape
+    (2, 1, 1)
+    """
     x = operand(x)
     sources, targets = (normalize_axis(a, x.ndim, "moveaxis") for a in (source, destination))
     if len(sources) != len(targets):
@@ -169,7 +184,12 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 
 
 def expand_dims(x: Any, axis: Any) -> Any:
-    """Insert an axis of length 1 at each position of `axis`."""
+    """Insert an axis of length 1 at each position of `axis`.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.expand_dims(sm.Tensor([1.0, 2.0]), 0).shape
+    (1, 2)
+    """
     x = operand(x)
     if axis is None:
         raise TypeError("expand_dims: axis must be an int or a tuple of ints, not None")
@@ -180,7 +200,12 @@ def expand_dims(x: Any, axis: Any) -> Any:
 
 
 def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:
-    """Remove axes of length 1: all, or those named."""
+    """Remove axes of length 1: all, or those named.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.squeeze(sm.Tensor([[1.0, 2.0]]))
+    Tensor([1., 2.])
+    """
     refuse(other, squeeze, "squeeze")
     x = operand(x)
     if axis is None:
@@ -193,7 +218,13 @@ def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:
 
 
 def broadcast_to(x: Any, shape: Any) -> Any:
-    """Stretch axes of length 1, and add axes in front, to reach `shape`."""
+    """Stretch axes of length 1, and add axes in front, to reach `shape`.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.broadcast_to(sm.Tensor([1.0, 2.0]), (2, 2))
+    Tensor([[1., 2.],
+            [1., 2.]])
+    """
     x = operand(x)
     try:
         return _broadcast_to(x, shape=shape)
@@ -205,17 +236,34 @@ def broadcast_to(x: Any, shape: Any) -> Any:
 
 
 def flip(x: Any, axis: Any = None) -> Any:
-    """Reverse the order of the elements along the axes (all by default)."""
+    """Reverse the order of the elements along the axes (all by default).
+
+    >>> import tinygrad_sm as sm
+    >>> sm.flip(sm.Tensor([1.0, 2.0, 3.0]))
+    Tensor([3., 2., 1.])
+    """
     return _flip(x, axis=axis)
 
 
 def tril(x: Any, k: int = 0) -> Any:
-    """Set what is above the k-th diagonal of the last two axes to zero."""
+    """Set what is above the k-th diagonal of the last two axes to zero.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.tril(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]))
+    Tensor([[1., 0.],
+            [3., 4.]])
+    """
     return _tril(x, k=k)
 
 
 def triu(x: Any, k: int = 0) -> Any:
-    """Set what is below the k-th diagonal of the last two axes to zero."""
+    """Set what is below the k-th diagonal of the last two axes to zero.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.triu(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]), 1)
+    Tensor([[0., 2.],
+            [0., 0.]])
+    """
     return _triu(x, k=k)
 
 
@@ -227,7 +275,12 @@ def astype(x: Any, dtype: Any) -> Any:
 
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: float = 0.0) -> Any:
-    """Add a border of constants: `pad_width` is (before, after) per axis, as in `np.pad`."""
+    """Add a border of constants: `pad_width` is (before, after) per axis, as in `np.pad`.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.pad(sm.Tensor([1.0, 2.0]), (1, 2))
+    Tensor([0., 1., 2., 0., 0.])
+    """
     if mode != "constant":
         raise ValueError(f"pad: only mode='constant' has a gradient here, not {mode!r}")
     x = operand(x)
@@ -272,7 +325,13 @@ def _check_sequence(tensors: Any, axis: Any, other: dict[str, Any], caller: str)
 
 
 def stack(tensors: Sequence[Any], axis: int = 0, **other: Any) -> Any:
-    """Join tensors of one shape along a new axis."""
+    """Join tensors of one shape along a new axis.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.stack([sm.Tensor([1.0, 2.0]), sm.Tensor([3.0, 4.0])], axis=1)
+    Tensor([[1., 3.],
+            [2., 4.]])
+    """
     _check_sequence(tensors, axis, other, "stack")
     if len({np.shape(t) for t in tensors}) > 1:
         raise ValueError(f"stack: the shapes differ: {[np.shape(t) for t in tensors]}")
@@ -281,7 +340,12 @@ def stack(tensors: Sequence[Any], axis: int = 0, **other: Any) -> Any:
 
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0, **other: Any) -> list[Any]:
-    """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`."""
+    """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.split(sm.Tensor([1.0, 2.0, 3.0]), [2])
+    [Tensor([1., 2.]), Tensor([3.])]
+    """
     refuse(other, split, "split")
     x = operand(x)
     (axis,) = normalize_axis((axis,), x.ndim, "split")
