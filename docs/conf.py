@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 import tinygrad_sm as sm
+from tinygrad_sm.inspection.doctor import RULES
 from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
@@ -84,6 +85,26 @@ def gallery() -> str:
     return re.sub(r"\[([^\]]+)\]\((\w+\.(?:py|html))\)", r'<a href="_static/gallery/\2">\1</a>', text)
 
 
+def rules(app: Any) -> None:
+    """Write a page for each rule of the doctor: its section of doctor.md, with what it shares with the others."""
+    text = (HERE / "doctor.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^### ([\w-]+)\n(.*?)(?=^##|\Z)", text, re.S | re.M)
+    folder = HERE / "rules"
+    folder.mkdir(exist_ok=True)
+    lines = [
+        "# The rules, one by one\n",
+        "Each with code that fails and its repair; [the doctor](../doctor.md) runs it.\n",
+    ]
+    for name, body in sections:
+        about = RULES[name].title
+        shown = "`rules`, `layer`, `logits`, `x` and `y` are [defined above all rules](../doctor.md)."
+        page = f"# {name}\n\nReports {about}.\n\n{body.strip()}\n\n{shown}\n"
+        (folder / f"{name}.md").write_text(page, encoding="utf-8")
+        lines.append(f"- [{name}]({name}.md): {about}")
+    lines.append("\n```{toctree}\n:hidden:\n\n" + "\n".join(name for name, _ in sections) + "\n```")
+    (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def report(app: Any) -> None:
     """Write the report of the article's numbers and claims, to which pages link."""
     sm.primer.write(HERE / "_static/primer")
@@ -112,4 +133,5 @@ def _own_picture(text: str) -> Any:
 def setup(app: Any) -> None:
     """Register the hooks."""
     app.connect("builder-inited", report)
+    app.connect("builder-inited", rules)
     app.connect("source-read", on_read)

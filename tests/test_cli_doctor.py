@@ -153,6 +153,29 @@ def test_losses_differentiated_by_grad_are_seen(script: Any, capsys: pytest.Capt
     assert sm.grad is grad
 
 
+def test_a_loss_without_a_history_is_seen(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Though `backward` refuses it, which ends the script."""
+    assert cli.main(["doctor", script("F.cross_entropy(sm.Tensor(model(x).data), y).backward()\n")]) == 2
+    captured = capsys.readouterr()
+    assert "error detached-loss" in captured.out
+    assert "requires a gradient" in captured.err
+
+
+def test_a_divisor_that_is_the_number_of_batches_is_no_double_mean(script: Any, capsys: Any) -> None:
+    """32 micro-batches of 32 rows: the gradients of all are added before a step."""
+    text = """optimizer = optim.SGD(model.parameters(), lr=0.1)
+for step in range(2):
+    optimizer.zero_grad()
+    for batch in range(32):
+        (F.cross_entropy(model(x[:32]), y[:32]) / 32).backward()
+    optimizer.step()
+"""
+    assert cli.main(["doctor", script(text)]) == 0
+    assert "nothing found" in capsys.readouterr().out
+    assert cli.main(["doctor", script(text.replace("range(32)", "range(1)"))]) == 0
+    assert "warning double-mean" in capsys.readouterr().out
+
+
 def test_grad_with_create_graph_is_a_part_of_a_loss(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
     text = """t = sm.Tensor(x, requires_grad=True)
 slopes, = sm.grad(model(t).sum(), t, create_graph=True)

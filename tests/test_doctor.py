@@ -175,6 +175,24 @@ def test_module_and_severity_of_a_planted_fault() -> None:
     assert planted("mlp", drown)[0].module == "layers.3"
 
 
+def test_a_part_under_no_grad_is_a_note_unless_the_optimizer_moves_it() -> None:
+    """The op that follows what was computed there is known too, and the reader is told what to pass."""
+    program = training.still_but_not_meant()
+    optimizer = program.pop("optimizer")
+    (found,) = sm.doctor(program["loss"], program["model"])
+    assert (found.rule, found.severity) == ("no-gradient", "note")
+    assert "computed under sm.no_grad()" in found.message
+    assert "pass optimizer=" in found.message
+    (found,) = sm.doctor(program["loss"], program["model"], optimizer=optimizer)
+    assert found.severity == "warning"
+
+
+def test_frozen_models_and_replaced_layers_are_named() -> None:
+    assert "all parameters of the model are frozen" in examined(training.loss_of_frozen)[0].message
+    message = examined(training.layer_replaced_after)[0].message
+    assert "does not move layers.2.weight, layers.2.bias, and holds 2 parameters" in message
+
+
 # -- the report ---------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ HEAVY = [
     "matplotlib", "numpy.random", "pathlib", "safetensors", "scipy", "secrets", "shutil", "sklearn", "subprocess",
     "tempfile", "torch", "tqdm", "urllib", "zipfile",
 ]  # fmt: skip
-LATER = ["cli", "data", "decoding", "graph", "inspection", "io", "naive", "primer", "training", "viz"]
+LATER = ["calibration", "cli", "data", "decoding", "graph", "inspection", "io", "naive", "primer", "training", "viz"]
 
 
 def run(code: str) -> str:
@@ -36,9 +36,10 @@ def test_nothing_heavy_is_imported() -> None:
 @pytest.mark.parametrize(
     "use",
     [
-        "sm.data.digits", "sm.decoding.greedy", "sm.inspection.gradcheck", "sm.naive.softmax", "sm.graph.Graph",
-        "sm.io.load", "sm.viz", "sm.Graph", "sm.detect_anomaly", "sm.doctor", "sm.draw", "sm.gradcheck",
-        "sm.gradient_flow", "sm.load", "sm.record", "sm.save",
+        "sm.calibration.reliability", "sm.data.digits", "sm.decoding.greedy",
+        "sm.inspection.gradcheck", "sm.naive.softmax", "sm.graph.Graph", "sm.io.load", "sm.viz",
+        "sm.Graph", "sm.detect_anomaly", "sm.doctor", "sm.draw", "sm.gradcheck", "sm.gradient_flow", "sm.load",
+        "sm.record", "sm.save",
     ],
 )  # fmt: skip
 def test_the_rest_is_there_at_the_first_use(use: str) -> None:

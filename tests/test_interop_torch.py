@@ -116,8 +116,20 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
         "softmax-before-cross-entropy", "log_softmax",
     ),
     "nll of probabilities": (lambda: F.nll_loss(F.softmax(mlp()(X), 1), Y), "nll-on-probabilities", "nll_loss"),
+    "kl_div of probabilities": (
+        lambda: F.kl_div(F.softmax(mlp()(X), 1), F.softmax(torch.randn(64, 4), 1), reduction="batchmean"),
+        "nll-on-probabilities", "sub",
+    ),
+    "sigmoid twice": (
+        lambda: F.binary_cross_entropy_with_logits(torch.sigmoid(mlp()(X)[:, 0]), (Y > 1).float()),
+        "softmax-before-cross-entropy", "binarycrossentropywithlogits",
+    ),
     "nll of logits": (lambda: F.nll_loss(mlp()(X), Y), "nll-on-logits", "nll_loss"),
     "log of softmax": (lambda: -F.softmax(mlp()(X), -1).log()[torch.arange(64), Y].mean(), "log-of-softmax", "log"),
+    "log of softmax and ε": (
+        lambda: -torch.log(F.softmax(mlp()(X), 1) + 1e-8)[torch.arange(64), Y].mean(),
+        "log-of-softmax", "log",
+    ),
     "softmax by hand": (lambda: naive(mlp()(X)).pow(2).mean(), "unstable-softmax", "exp"),
     "softmax over the batch": (
         lambda: F.nll_loss(F.log_softmax(mlp()(X), 0), Y),
@@ -184,6 +196,7 @@ RIGHT: dict[str, Callable[[], Any]] = {
     "convolutions": convolution,
     "six layers of tanh": lambda: F.cross_entropy(mlp(nn.Tanh(), 6)(X), Y),
     "micro-batches": lambda: F.cross_entropy(mlp()(X), Y) / 4,
+    "log of one more than a softmax": lambda: torch.log(F.softmax(mlp()(X), 1) + 1.0).mean(),
     "a parameter alone": lambda: torch.ones(3, requires_grad=True).sum(),
     "shared and used twice": lambda: (lambda w: (w * w + w).sum())(torch.ones(3, requires_grad=True)),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from typing import Any
 
@@ -13,6 +14,7 @@ from helpers import close, leaf
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor, nn, optim
+from tinygrad_sm.ops.elsewhere import HERE
 
 INTEGERS = [np.int8, np.int16, np.int32, np.int64, np.uint8, np.bool_]
 
@@ -143,3 +145,34 @@ def test_modes_are_bools(mode: Any) -> None:
 
 def test_a_drawing_of_integers_has_one_node() -> None:
     assert "1 constant" in sm.draw(Tensor([1, 2])).alt
+
+
+# -- names of other libraries ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_a_method_of_another_library_is_translated(name: str) -> None:
+    x = sm.Tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(AttributeError, match=rf"a Tensor has no '{name}'; here it is {re.escape(HERE[name])}"):
+        getattr(x, name)
+    assert not hasattr(x, name)
+    for ours in re.findall(r"sm\.(\w+)", HERE[name]):
+        assert hasattr(sm, ours)
+    for ours in re.findall(r"\bx\.(\w+)", HERE[name]):
+        assert hasattr(x, ours)
+
+
+def test_an_attribute_that_nobody_has() -> None:
+    with pytest.raises(AttributeError, match=r"a Tensor has no 'foo'$") as caught:
+        sm.Tensor(1.0).foo  # noqa: B018
+    assert caught.value.name == "foo"
+
+
+RETAINING = [lambda y, x: y.backward(retain_graph=True), lambda y, x: sm.grad(y, x, retain_graph=True)]
+
+
+@pytest.mark.parametrize("call", RETAINING)
+def test_a_graph_needs_no_retaining(call: Any) -> None:
+    x = sm.Tensor(2.0, requires_grad=True)
+    with pytest.raises(TypeError, match="no argument 'retain_graph'; leave it out: a graph lives as long as its loss"):
+        call(x * x, x)

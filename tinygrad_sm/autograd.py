@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_share, check_start, check_unchanged, named
+from .checks import check_no_more, check_share, check_start, check_unchanged, named
 from .mode import MODE, grad_mode
 from .tensor import Tensor, as_array, attach, wrap
 
@@ -139,7 +139,7 @@ def start(output: Tensor, gradient: Any, create_graph: bool, caller: str) -> Cot
     return Tensor(array) if create_graph else array
 
 
-def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False) -> None:
+def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False, **other: Any) -> None:
     """Compute the gradient with respect to every leaf that this tensor came from, and add it to their `.grad`.
 
     A tensor that is not a scalar needs the `gradient` to start from, of its shape. With `create_graph` the
@@ -152,6 +152,7 @@ def backward(tensor: Tensor, gradient: Any = None, *, create_graph: bool = False
     >>> w.grad
     Tensor(6.)
     """
+    check_no_more(other, "backward()")
     seed = start(tensor, gradient, create_graph, "backward()")
     given = {id(seed), id(gradient)}  # buffers that a leaf must not share: the caller's, and other leaves'
     with grad_mode(create_graph):

@@ -38,6 +38,13 @@ def check_start(output: Any, gradient: Any, caller: str) -> None:
         raise TypeError(f"{caller}: the gradient given is of {np.asarray(gradient).dtype}; it must hold real numbers")
 
 
+def check_no_more(other: dict[str, Any], caller: str) -> None:
+    """Refuse options that there are not, as PyTorch's retain_graph."""
+    for name in other:
+        why = "; leave it out: a graph lives as long as its loss" if name == "retain_graph" else ""
+        raise TypeError(f"{caller}: there is no argument {name!r}{why}")
+
+
 def check_unchanged(t: Tensor) -> None:
     """Refuse a recorded pass, whose rules read Tensors, where some `.data` is no longer what the op saw."""
     seen = [(f"argument {i}", a, raw) for i, (a, raw) in enumerate(zip(t.args, t.raw, strict=True))]

@@ -1,8 +1,8 @@
 """Real data with no download, and batching.
 
-The text is the reference manual that every Python ships for `help()`; the pictures are scikit-learn's digits. A
-held-out part only measures generalization if it does not occur in the training part, so a text goes
-through
+The text is the reference manual that every Python ships for `help()`; the pictures, in `images.py`, are scikit-learn's
+digits, and Fashion-MNIST where it is installed. A held-out part only measures generalization if it does not occur in
+the training part, so a text goes through
 
     topics = unique_paragraphs(python_docs())         # or unique_paragraphs(chunks(text))
     train, held_out = split_topics(topics)
@@ -18,9 +18,15 @@ from typing import Any
 
 import numpy as np
 
+from .images import digits, fashion_mnist
 from .ops.options import count
 from .random import default_rng
 from .tensor import Array
+
+__all__ = [
+    "Seed", "Vocabulary", "all_windows", "batches", "chunks", "digits", "fashion_mnist", "overlap", "python_docs",
+    "split_topics", "unique_paragraphs", "windows",
+]  # fmt: skip
 
 Seed = np.random.Generator | int | None  # an int makes a new generator; None is the library's own
 BLANK_LINES = re.compile(r"\n\s*\n")
@@ -354,28 +360,3 @@ def all_windows(tokens: Any, context: int) -> tuple[Array, Array]:
     tokens = _check_tokens(tokens, context, "all_windows")
     end = (len(tokens) - 1) // context * context
     return tokens[:end].reshape(-1, context), tokens[1 : end + 1].reshape(-1, context)
-
-
-def digits(held_out: float = 0.2, seed: int = 0) -> tuple[Array, Array, Array, Array]:
-    """Return scikit-learn's 1,797 pictures of handwritten digits: x_train, y_train, x_test, y_test.
-
-    Pictures are float32 in [0, 1] of shape (N, 64), which are 8 × 8 pixels; labels are int64 of shape (N,). The
-    share `held_out`, chosen at random by `seed`, is for the test. Source: `sklearn.datasets.load_digits`. Raises
-    ImportError if scikit-learn is not installed.
-
-    >>> from tinygrad_sm.data import digits
-    >>> x_train, y_train, x_test, y_test = digits()  # doctest: +SKIP
-    >>> x_train.shape, x_test.shape  # doctest: +SKIP
-    ((1438, 64), (359, 64))
-    """
-    if not 0 < held_out < 1:
-        raise ValueError(f"digits: held_out is a share between 0 and 1, not {held_out}")
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise ImportError("digits: needs scikit-learn: pip install scikit-learn") from None
-    pixels, labels = load_digits(return_X_y=True)
-    x, y = (pixels / 16).astype(np.float32), labels.astype(np.int64)
-    order = np.random.default_rng(seed).permutation(len(x))
-    test, train = np.split(order, [round(held_out * len(x))])
-    return x[train], y[train], x[test], y[test]

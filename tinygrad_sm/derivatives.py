@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .autograd import Cotangent, ancestors, start, sweep
+from .checks import check_no_more
 from .mode import enable_grad, grad_mode
 from .tensor import Tensor
 
 
-def _between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
+def between(seeds: Collection[Tensor], inputs: Collection[Tensor]) -> set[Tensor]:
     """Return the tensors through which a gradient flows on its way from `seeds` to `inputs`."""
     wanted = set(inputs)
     for t in reversed(ancestors(seeds)):
@@ -27,8 +28,9 @@ def as_tuple(x: Any) -> tuple[Any, ...]:
 
 
 def grad(
-    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False
-) -> tuple[Tensor, ...]:
+    outputs: Any, inputs: Any, grad_outputs: Any = None, *, create_graph: bool = False, allow_unused: bool = False,
+    **other: Any,
+) -> tuple[Tensor, ...]:  # fmt: skip
     """Return the gradient of `outputs` (one tensor, or several, added) for each of `inputs`; touch no `.grad`.
 
     `grad_outputs` are the gradients to start from, 1 for scalars; `create_graph` makes results that can be
@@ -41,6 +43,7 @@ def grad(
     >>> slope.item(), sm.grad(slope, x)[0].item()
     (12.0, 12.0)
     """
+    check_no_more(other, "grad")
     outputs, inputs = as_tuple(outputs), as_tuple(inputs)
     starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
     if len(starts) != len(outputs):
@@ -55,7 +58,7 @@ def grad(
         seeds[y] = seeds[y] + g if y in seeds else g
     found: dict[Tensor, Any] = dict.fromkeys(inputs)
     with grad_mode(create_graph):
-        for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=_between(seeds, inputs)):
+        for t, g, _ in sweep(seeds, create_graph=create_graph, wanted=between(seeds, inputs)):
             if t in found:
                 found[t] = g if isinstance(g, Tensor) else Tensor(np.asarray(g))
     missing = [i for i, x in enumerate(inputs) if found[x] is None]

@@ -127,6 +127,8 @@ class Op:
             tensor.out = tensor.data
         elif True in need:
             tensor.note = "it was computed under sm.no_grad()" if self.vjp else f"{self.name} is piecewise constant"
+        elif not mode.grad:  # of what follows there, too, it is known why it has no history
+            tensor.note = next((a.note for a in args if isinstance(a, Tensor) and isinstance(a.note, str)), None)
         if mode.watch:
             mode.watch.made(tensor, self, args, kwargs)
         return tensor

@@ -18,6 +18,7 @@ import os
 import platform
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -30,6 +31,7 @@ from tqdm import tqdm
 
 import tinygrad_sm as sm
 from tinygrad_sm.runs import to_json, write_json
+from tinygrad_sm.viz.plot import saved
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +71,7 @@ def run(args: Any, trial: Callable[..., dict[str, Any]], settings: Sequence[dict
             done[to_json(setting)] = found
     left = [setting for setting in settings if to_json(setting) not in done]
     with (
-        ProcessPoolExecutor(max(1, args.jobs), multiprocessing.get_context("spawn"), _one_thread) as pool,
+        ProcessPoolExecutor(max(1, args.jobs), multiprocessing.get_context("spawn"), _start) as pool,
         tqdm(total=len(settings), initial=len(settings) - len(left), desc=args.name, unit="run", disable=None) as bar,
     ):
         futures = {pool.submit(_timed, trial, setting): setting for setting in left}
@@ -82,9 +84,16 @@ def run(args: Any, trial: Callable[..., dict[str, Any]], settings: Sequence[dict
     return [{**setting, **done[to_json(setting)]} for setting in settings]
 
 
-def _one_thread() -> None:
+def _start() -> None:
+    """Begin a process of the pool: it has one thread, and ends with the one that started it, even if that is killed."""
     threadpool_limits(1)  # BLAS
     sm.set_num_threads(1)
+    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
+
+
+def _end_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _timed(trial: Callable[..., dict[str, Any]], setting: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +144,9 @@ def write(args: Any, content: dict[str, Any]) -> Path:
         "command": " ".join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), "numpy": np.__version__, "tinygrad_sm": sm.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {args.jobs} runs at a time with one thread each",
-        "seconds": round(time.perf_counter() - args.began, 1),
+        "seconds": round(time.perf_counter() - args.began, 1),  # of this call, which may have found runs done before
+        "seconds_of_runs": round(sum(one["seconds"] for one in content.get("runs", ())), 1),
+        "peak_mb": max((one["peak_mb"] for one in content.get("runs", ())), default=None),
         "seeds": args.seeds,
     }
     write_json(path, {**head, **content}, indent=1)
@@ -146,6 +157,6 @@ def write(args: Any, content: dict[str, Any]) -> Path:
 def save(args: Any, name: str, figure: Any) -> Path:
     """Save a matplotlib figure beside the JSON, as SVG."""
     path: Path = args.out / f"{name}.svg"
-    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    saved(figure, path)
     print(f"wrote {path}")
     return path

@@ -1,14 +1,17 @@
 """Does the factor 1/√d_k help training? A character model with and without it, on real text.
 
-    python examples/experiments/sqrt_dk.py            # 75 runs, about 25 minutes of one core
-    python examples/experiments/sqrt_dk.py --quick    # 3 short runs, half a minute
+    python examples/experiments/sqrt_dk.py            # 90 runs, about 25 minutes of one core
+    python examples/experiments/sqrt_dk.py --quick    # 4 short runs, 15 seconds of one core
 
-One model, text and batch order for each seed; what differs is
+For each seed the model starts with the same weights and sees the same batches; what differs is
 
+    d_k       16, 64 and 128: 8 heads, 2 and 1 of a model of width 128
     init      unit: queries and keys start with variance 1, as the argument for the factor assumes. gpt2: small weights
-    scores    scaled: q·k/√d_k.  unscaled: q·k.  folded: q·k, but W_q starts divided by √d_k: the same scores at the
-              start as scaled ones, without the factor in the chain rule later
-    d_k       16, 64 and 128: 8, 2 heads and 1 of a model of width 128
+    scores    scaled: q·k/√d_k.  unscaled: q·k.  The others find out what it is about the factor that counts:
+              folded: q·k, but W_q starts divided by √d_k: scores as spread as scaled ones, but only at the start
+              slowed: q·k, but W_q and W_k take steps 1/√d_k as long: spread scores, which move as slowly as scaled ones
+              (with GPT-2's init more slowly: q and k, which start small, both grow 1/√d_k as fast)
+              folded, slowed: W_q starts divided, and takes steps 1/√d_k as long. That is "scaled" in other variables
 
 Measured are the held-out loss and, over the queries that see two keys or more: entropy of the weights over log n, the
 share of rows with a weight above 0.99, the median and the mean norm of the gradient of a row of scores (times the
@@ -22,17 +25,20 @@ import math
 from typing import Any
 
 import numpy as np
-from harness import options, run, save, summary, text, write
+import sqrt_dk_figures
+from harness import options, run, save, summary, write
 
 import tinygrad_sm as sm
 from tinygrad_sm import data, training
 from tinygrad_sm import functional as F
 from tinygrad_sm.primer.attention import square_norms
 from tinygrad_sm.viz.definition import with_definitions
-from tinygrad_sm.viz.plot import BLUE, GREEN, ORANGE, styled
 
-KINDS = ("scaled", "unscaled", "folded")
-LOOKS = {"scaled": (BLUE, "-"), "unscaled": (ORANGE, "--"), "folded": (GREEN, ":")}
+KINDS = ("scaled", "unscaled", "folded", "slowed", "folded, slowed")
+GROUP = ("init", "d_k", "scores")
+MEASURED = {
+    "entropy": ".2f", "rows above 0.99": ".0%", "median gradient": ".2g", "mean gradient": ".2g", "dead rows": ".0%"
+}  # fmt: skip
 SEEN = 8  # windows of held-out text in which the attention is looked at
 
 
@@ -41,14 +47,19 @@ def trial(d_k: int, init: str, scores: str, seed: int, steps: int) -> dict[str, 
     chosen = {**training.DEFAULT, "n_heads": 128 // d_k, "init": init, "seed": seed, "steps": steps}
     chosen |= {"scaled": scores == "scaled", "eval_every": max(1, steps // 10)}
     job = training.Run(chosen, training.prepare(None, seed))
-    if scores == "folded":
-        for block in job.model.blocks:
-            for p in (block.attn.qkv.weight, block.attn.qkv.bias):
-                p.data[:128] /= math.sqrt(d_k)  # queries come first
+    qkv = [p for block in job.model.blocks for p in (block.attn.qkv.weight, block.attn.qkv.bias)]
+    if "folded" in scores:
+        for p in qkv:
+            p.data[:128] /= math.sqrt(d_k)  # the rows are those of queries, keys, values: 128 each
+    slow = slice(128 if "folded" in scores else 256)  # small queries make the steps of the keys small already
     found = {f"{name} at first": value for name, value in look(job).items()}
     curve = [(0, job.evaluate())]
     for step in range(1, steps + 1):
+        before = [p.data[slow].copy() for p in qkv]
         job.advance()
+        if "slowed" in scores:
+            for p, old in zip(qkv, before, strict=True):
+                p.data[slow] = old + (p.data[slow] - old) / math.sqrt(d_k)
         if job.due():
             curve.append((step, job.evaluate()))
     return {"loss": job.evaluate(None), **found, **look(job), "curve": curve}
@@ -79,87 +90,61 @@ def look(job: Any) -> dict[str, float]:
 
 
 def differences(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Compare unscaled and folded runs with the scaled one of the same seed: mean difference and standard error."""
-    key = ("d_k", "init", "seed")
-    scaled = {tuple(r[k] for k in key): r["loss"] for r in runs if r["scores"] == "scaled"}
-    groups: dict[tuple[Any, ...], list[float]] = {}
-    for r in runs:
-        if r["scores"] != "scaled":
-            gap = r["loss"] - scaled[tuple(r[k] for k in key)]
-            groups.setdefault((r["d_k"], r["init"], r["scores"]), []).append(gap)
+    """Compare each run with the scaled one of the same seed: the mean difference in loss, and its standard error."""
+    scaled = {(r["init"], r["d_k"], r["seed"]): r["loss"] for r in runs if r["scores"] == "scaled"}
+    gaps = [{**r, "difference": r["loss"] - scaled[r["init"], r["d_k"], r["seed"]]} for r in runs]
     return [
-        {
-            "d_k": d_k, "init": init, "scores": scores, "n": len(gaps), "loss − that of scaled": float(np.mean(gaps)),
-            "standard error": float(np.std(gaps, ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else None,
-        }
-        for (d_k, init, scores), gaps in groups.items()
+        {**{key: row[key] for key in (*GROUP, "n")}, "difference": row["difference"]["mean"],
+         "standard error": row["difference"]["sd"] and row["difference"]["sd"] / math.sqrt(row["n"])}
+        for row in summary(gaps, GROUP) if row["scores"] != "scaled"
     ]  # fmt: skip
 
 
-def draw_losses(args: Any, runs: list[dict[str, Any]]) -> None:
-    """Draw the held-out loss over the steps: a panel for each d_k and init, the mean over seeds and their range."""
-    widths, inits = sorted({r["d_k"] for r in runs}), sorted({r["init"] for r in runs}, reverse=True)
-    with styled(len(widths), len(inits), size=(3.6, 3.0)) as (figure, axes):
-        for row, init in zip(axes, inits, strict=True):
-            for ax, d_k in zip(row, widths, strict=True):
-                for kind, (colour, style) in LOOKS.items():
-                    curves = [r["curve"] for r in runs if (r["d_k"], r["init"], r["scores"]) == (d_k, init, kind)]
-                    if curves:
-                        steps, losses = np.array(curves[0])[:, 0], np.array(curves)[:, :, 1]
-                        ax.plot(steps, losses.mean(axis=0), style, color=colour, label=kind)
-                        ax.fill_between(steps, losses.min(axis=0), losses.max(axis=0), color=colour, alpha=0.2, lw=0)
-                ax.set(title=f"d_k = {d_k}, {init} init", xlabel="step", ylabel="nats, held out", ylim=(1.9, 3.2))
-                ax.legend()
-    save(args, "sqrt_dk_loss", figure)
+def tables(table: list[dict[str, Any]], paired: list[dict[str, Any]]) -> list[str]:
+    """Return two tables as Markdown: of the losses, and of the attention at the start and at the end."""
+    gaps = {tuple(row[key] for key in GROUP): row for row in paired}
+    losses, attention = [], []
+    for row in sorted(table, key=lambda r: (r["init"] != "unit", -r["d_k"], KINDS.index(r["scores"]))):
+        name = [row["init"], str(row["d_k"]), row["scores"]]
+        gap = gaps.get(tuple(row[key] for key in GROUP))
+        error = "" if gap is None or gap["standard error"] is None else f" ± {gap['standard error']:.3f}"
+        losses.append([*name, _cell(row["loss"], ".3f"), "" if gap is None else f"{gap['difference']:+.3f}{error}"])
+        attention.append(
+            name + [f"{row[k + ' at first']['mean']:{f}} → {row[k]['mean']:{f}}" for k, f in MEASURED.items()]
+        )
+    return [
+        _markdown([*GROUP, "held-out loss", "paired difference to scaled"], losses),
+        _markdown([*GROUP, *MEASURED], attention),
+    ]
 
 
-def draw_attention(args: Any, runs: list[dict[str, Any]]) -> None:
-    """Draw entropy and gradients at the start and at the end over d_k."""
-    widths, inits = sorted({r["d_k"] for r in runs}), sorted({r["init"] for r in runs}, reverse=True)
-    names = ("entropy", "median gradient", "dead rows")
-    titles = ("entropy / log n", "median gradient norm of the scores", "share of dead rows")
-    with styled(len(names), len(inits), size=(3.6, 3.0)) as (figure, axes):
-        for row, init in zip(axes, inits, strict=True):
-            for ax, name, title in zip(row, names, titles, strict=True):
-                for kind, (colour, style) in LOOKS.items():
-                    for when, marker in ((" at first", "o"), ("", "s")):
-                        values = [
-                            [r[name + when] for r in runs if (r["d_k"], r["init"], r["scores"]) == (d_k, init, kind)]
-                            for d_k in widths
-                        ]
-                        if all(values):
-                            label = f"{kind}, {'at first' if when else 'at the end'}"
-                            look = {"color": colour, "ls": style, "marker": marker, "mfc": "white" if when else colour}
-                            ax.plot(widths, [np.mean(v) for v in values], ms=5, label=label, **look)
-                ax.set(title=f"{init} init: {title}", xlabel="d_k", xscale="log", xticks=widths)
-                ax.set_xticks(widths, map(str, widths))
-                ax.minorticks_off()
-                if name == "median gradient":
-                    ax.set_yscale("log")
-                else:
-                    ax.set_ylim(-0.03, 1.03)
-            row[0].legend(fontsize=6)
-    save(args, "sqrt_dk_attention", figure)
+def _cell(value: dict[str, Any], digits: str) -> str:
+    return f"{value['mean']:{digits}}" + ("" if value["sd"] is None else f" ± {value['sd']:{digits}}")
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def main() -> None:
     """Run all settings, print the tables, and write them."""
     args = options(__doc__, "sqrt_dk")
-    steps, widths = (20, [128]) if args.quick else (300, [128, 64, 16])
+    if args.quick:
+        steps, grid = 10, [("unit", 128, KINDS[:4])]
+    else:
+        steps, grid = 300, [
+            ("unit", 128, KINDS), ("unit", 64, KINDS[:3]), ("unit", 16, KINDS[:3]),
+            ("gpt2", 128, ("scaled", "unscaled", "slowed")), ("gpt2", 64, KINDS[:2]), ("gpt2", 16, KINDS[:2]),
+        ]  # fmt: skip
     settings = [
         {"d_k": d_k, "init": init, "scores": kind, "seed": seed, "steps": steps}
-        for init, kinds in (("unit", KINDS), ("gpt2", KINDS[:2]))
-        for d_k in widths for seed in args.seeds for kind in kinds
-        if not args.quick or init == "unit"
+        for init, d_k, kinds in grid for seed in args.seeds for kind in kinds
     ]  # fmt: skip
     runs = run(args, trial, settings)
-    table, paired = summary(runs, by=("init", "d_k", "scores")), differences(runs)
-    print(
-        text(table, ["init", "d_k", "scores", "n", "loss", "entropy", "median gradient", "mean gradient", "dead rows"])
-    )
-    print(text(paired))
-    draw_losses(args, runs)
-    draw_attention(args, runs)
+    table, paired = summary(runs, by=GROUP), differences(runs)
+    print(*tables(table, paired), sep="\n\n")
+    save(args, "sqrt_dk_loss", sqrt_dk_figures.losses(runs))
+    save(args, "sqrt_dk_attention", sqrt_dk_figures.attention(runs))
     write(args, {"steps": steps, "table": table, "paired": paired, "runs": runs})
 
 

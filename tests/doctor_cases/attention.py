@@ -66,6 +66,30 @@ def unscaled_model() -> dict[str, Any]:
     return {"loss": F.cross_entropy(z, tokens[:, 1:])}
 
 
+class ByHand(nn.Module):
+    """Attention at d_k = 128 of layers as they come: they halve the spread of the scores, which is still too large."""
+
+    def __init__(self, scale: float) -> None:
+        self.q, self.k, self.v = (nn.Linear(128, 128) for _ in range(3))
+        self.norm, self.head, self.scale = nn.LayerNorm(128), nn.Linear(128, 5), scale
+
+    def forward(self, x: Any) -> Any:
+        h = self.norm(x)
+        q, k, v = self.q(h), self.k(h), self.v(h)
+        p = F.softmax(q @ k.swapaxes(1, 2) * self.scale)  # planted
+        return self.head((x + p @ v).mean(axis=1))
+
+
+def unscaled_wide() -> dict[str, Any]:
+    x = normal(16, 12, 128).data
+    return {"loss": F.cross_entropy(ByHand(1.0)(x), np.arange(16) % 5)}
+
+
+def scaled_wide() -> dict[str, Any]:
+    x = normal(16, 12, 128).data
+    return {"loss": F.cross_entropy(ByHand(128**-0.5)(x), np.arange(16) % 5)}
+
+
 def scaled_model() -> dict[str, Any]:
     tokens = text()
     lm = nn.TransformerLM(17, d_model=32, n_heads=1, n_layers=1, context=12, init="unit")
@@ -227,6 +251,7 @@ CASES = [
     Case("unscaled-attention", unscaled_by_hand, scaled_by_hand, "softmax"),
     Case("unscaled-attention", unscaled_einsum, cosine_attention, "softmax"),
     Case("unscaled-attention", unscaled_model, scaled_model, "attention"),
+    Case("unscaled-attention", unscaled_wide, scaled_wide, "softmax"),
     Case("missing-causal-mask", future_by_hand, past_by_hand, "softmax"),
     Case("missing-causal-mask", future_in_a_block, past_in_a_block, "attention"),
     Case("missing-causal-mask", future_of_a_table, past_of_a_table, "attention"),

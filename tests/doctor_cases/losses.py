@@ -171,7 +171,30 @@ def four_micro_batches() -> dict[str, Any]:
     return {"loss": F.cross_entropy(z, y) / 4}
 
 
+def divergence(given: Any) -> dict[str, Any]:
+    x, _ = batch()
+    q = F.softmax(nn.Linear(8, 4)(x) * 3.0).data
+    return {"loss": F.kl_div(given(nn.Linear(8, 4)(x)), q, reduction="batchmean")}  # planted
+
+
+def divergence_of_probabilities() -> dict[str, Any]:
+    return divergence(F.softmax)
+
+
+def divergence_of_log_probabilities() -> dict[str, Any]:
+    return divergence(F.log_softmax)
+
+
+def expected_reward() -> dict[str, Any]:
+    """q·p alone is no divergence."""
+    x, _ = batch()
+    q = F.softmax(nn.Linear(8, 4)(x) * 3.0).data
+    return {"loss": (q * (1.0 - F.softmax(nn.Linear(8, 4)(x)))).sum(axis=1).mean()}
+
+
 CASES = [
+    Case("nll-on-probabilities", divergence_of_probabilities, divergence_of_log_probabilities, "mul"),
+    Case("nll-on-probabilities", divergence_of_probabilities, expected_reward, "mul"),
     Case("softmax-before-cross-entropy", softmax_twice, softmax_once, "cross_entropy"),
     Case("softmax-before-cross-entropy", sigmoid_first, softmax_once, "cross_entropy"),
     Case("softmax-before-cross-entropy", log_softmax_first, softmax_once, "cross_entropy"),

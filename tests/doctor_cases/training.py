@@ -117,10 +117,55 @@ def frozen_body() -> dict[str, Any]:
     return {"loss": F.cross_entropy(model(x), y), "model": model, "inputs": x}
 
 
+def body_under_no_grad(known: bool) -> dict[str, Any]:
+    """A body that may be meant to be still: `optimizer` says whether it is."""
+    x, y = batch()
+    model = TwoHeads("both")
+    with sm.no_grad():
+        h = model.body(x).relu()
+    loss = F.cross_entropy(model.head(h) + model.other(h), y)
+    moved = [*model.head.parameters(), *model.other.parameters()] if known else model.parameters()
+    return {"loss": loss, "model": model, "optimizer": optim.Adam(moved, lr=1e-3)}
+
+
+def still_but_not_meant() -> dict[str, Any]:
+    return body_under_no_grad(known=False)
+
+
+def still_as_meant() -> dict[str, Any]:
+    return body_under_no_grad(known=True)
+
+
+def replaced(late: bool) -> dict[str, Any]:
+    """A new last layer, of which an optimiser that was made before knows nothing."""
+    x, y = batch()
+    model = net(np.float32, 8, 16, 9)
+    before = optim.Adam(model.parameters(), lr=1e-3)
+    model.layers[-1] = nn.Linear(16, 4)
+    optimizer = before if late else optim.Adam(model.parameters(), lr=1e-3)
+    return {"loss": F.cross_entropy(model(x), y), "model": model, "optimizer": optimizer}
+
+
+def layer_replaced_after() -> dict[str, Any]:
+    return replaced(late=True)
+
+
+def layer_replaced_before() -> dict[str, Any]:
+    return replaced(late=False)
+
+
 def loss_of_data() -> dict[str, Any]:
     x, y = batch()
     model = TwoHeads("both")
     return {"loss": F.cross_entropy(sm.Tensor(model(x).data), y), "model": model}
+
+
+def loss_of_frozen() -> dict[str, Any]:
+    x, y = batch()
+    model = TwoHeads("both")
+    for p in model.parameters():
+        p.requires_grad = False
+    return {"loss": F.cross_entropy(model(sm.Tensor(x)), y), "model": model}
 
 
 def loss_under_no_grad() -> dict[str, Any]:
@@ -193,6 +238,31 @@ def steps_too_small() -> dict[str, Any]:
     return stepping(lambda p: optim.SGD(p, lr=1e-7))
 
 
+def steps_of_divergence() -> dict[str, Any]:
+    """After five steps that were far too large the tanh lets nothing pass, and the first layer has no gradient."""
+    x, _ = batch()
+    model = net(np.float32, 8, 16, 1, activation=nn.Tanh)
+    optimizer = optim.SGD(model.parameters(), lr=100.0)
+    for _ in range(6):
+        loss = F.mse_loss(model(x), x[:, :1])
+        if optimizer.steps < 5:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return {"loss": loss, "model": model, "optimizer": optimizer}
+
+
+def steps_from_zero() -> dict[str, Any]:
+    """The second step of weights that began at 0 is larger than they are."""
+    x, y = batch()
+    w = sm.Tensor(np.zeros((8, 4), np.float32), requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.1, momentum=0.9)
+    F.cross_entropy(x @ w, y).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return {"loss": F.cross_entropy(x @ w, y), "optimizer": optimizer}
+
+
 def steps_of_a_thousandth() -> dict[str, Any]:
     return stepping(lambda p: optim.Adam(p, lr=1e-3))
 
@@ -230,7 +300,10 @@ CASES = [
     Case("exploding-gradient", exploding_in_time, steady_in_time, "matmul"),
     Case("no-gradient", unused_head, both_heads, ""),
     Case("no-gradient", detached_body, frozen_body, ""),
+    Case("no-gradient", still_but_not_meant, still_as_meant, ""),
+    Case("no-gradient", layer_replaced_after, layer_replaced_before, "weight"),
     Case("detached-loss", loss_of_data, both_heads, "input"),
+    Case("detached-loss", loss_of_frozen, both_heads, "input"),
     Case("detached-loss", loss_under_no_grad, both_heads, "input"),
     Case("detached-loss", input_forgotten, float32_data, "cross_entropy"),
     Case("detached-loss", input_times_zero, both_heads, "cross_entropy"),
@@ -238,6 +311,7 @@ CASES = [
     Case("float64-creep", float64_target, loss_in_float64_on_purpose, "sub"),
     Case("update-ratio", steps_too_large, steps_of_a_thousandth, "weight"),
     Case("update-ratio", steps_too_large_of_sgd, steps_of_a_thousandth, "weight"),
+    Case("update-ratio", steps_of_divergence, steps_from_zero, "weight"),
     Case("update-ratio", steps_too_small, steps_of_a_thousandth, "weight"),
     Case("smoothing-with-distillation", smoothed_teacher, teacher_alone, "soft_cross_entropy"),
     Case("smoothing-with-distillation", smoothing_beside_a_teacher, teacher_alone, "cross_entropy"),

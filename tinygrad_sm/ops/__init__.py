@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import activation, arithmetic, attention, cross_entropy, indexing, linalg, loss, norm, reduction, shape, softmax
+from . import (
+    activation,
+    arithmetic,
+    attention,
+    cross_entropy,
+    elsewhere,
+    indexing,
+    linalg,
+    loss,
+    norm,
+    reduction,
+    shape,
+    softmax,
+)
 
 if TYPE_CHECKING:
     from ..inspection.opcheck import OpsReport
 
 __all__ = [
-    "activation", "arithmetic", "attention", "check", "cross_entropy", "indexing", "linalg", "loss", "norm",
-    "reduction", "shape", "softmax",
+    "activation", "arithmetic", "attention", "check", "cross_entropy", "elsewhere", "indexing", "linalg", "loss",
+    "norm", "reduction", "shape", "softmax",
 ]  # fmt: skip
 
 

@@ -104,13 +104,27 @@ print(f"{sm.cross_entropy(z, 0):.3f}  {sm.cross_entropy(z, 0, label_smoothing=0.
             read(
                 "models trained so are overconfident, and badly calibrated (Guo et al. 2017)",
                 "in part",
-                "Measured by examples/experiments/calibration.py; see docs/calibration.md.",
+                "It holds where a model learns its training data by heart; with more data, or where hardly an "
+                "answer is wrong, little of it is left. One temperature, fitted on held-out data, mends it: 1.4 "
+                "%. See docs/calibration.md.",
+                "five perceptrons on 10,000 pictures of Fashion-MNIST are right on 85.4 % and sure by 95.1 %: a "
+                "calibration error of 9.7 %; with 55,000 pictures it is 4.4 %, on scikit-learn's digits 1.8 %",
             ),
             read(
-                "label smoothing mitigates overconfidence (Szegedy et al. 2015), but can hurt distillation (Müller "
-                "et al. 2019)",
+                "label smoothing mitigates overconfidence (Szegedy et al. 2015, Müller et al. 2019)",
                 "in part",
-                "Measured by examples/experiments/label_smoothing.py; see docs/calibration.md.",
+                "A model that learns smoothed targets gives its answers 1 − ε + ε/K, whatever it knows: if it is "
+                "right more often, it is underconfident. After a temperature, plain models are the better "
+                "calibrated ones on Fashion-MNIST. See docs/calibration.md.",
+                "ε = 0.1 brings the calibration error from 9.7 to 3.7 % with 10,000 pictures of Fashion-MNIST, "
+                "from 4.4 to 5.6 % with 55,000, and from 1.8 to 12.3 % on the digits",
+            ),
+            read(
+                "label smoothing can hurt distillation (Müller et al. 2019)",
+                "in part",
+                "It holds where a teacher helps at all: for a student that sees few pictures. See docs/calibration.md.",
+                "a student of 1,000 pictures gains 1.20 ± 0.38 points of accuracy from a plain teacher and −0.22 "
+                "± 0.36 from a smoothed one; a student of 10,000 gains nothing that can be told from either",
             ),
             read(
                 "overconfidence prunes alternatives in beam search; smoothing hurts perplexity, not the output",

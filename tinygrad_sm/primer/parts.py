@@ -69,9 +69,9 @@ def claim(says: str, holds: Any, found: str, right: str = "", *, limit: Any = Fa
     return Claim(says, printed, found, verdict, "" if verdict == "holds" else right)
 
 
-def read(says: str, verdict: str, right: str = "") -> Claim:
-    """Judge what no run can show, such as a reference: by reading alone."""
-    return Claim(says, "", "read, not run", verdict, right)
+def read(says: str, verdict: str, right: str = "", found: str = "read, not run") -> Claim:
+    """Judge what no run of a minute can show: by reading alone, or by what an experiment `found`."""
+    return Claim(says, "", found, verdict, right)
 
 
 def same(says: str, printed: str, value: Any, right: str = "") -> Claim:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ...autograd import sweep
+from ...derivatives import between
 from ...graph import Graph, Node, history, rms
 from ...tensor import Array, Tensor
 from .base import Context, Finding, UncheckedError, finding, rule
@@ -23,16 +24,18 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
 
     Measured: the standard deviation of the scores within a row, beside √d_k. Reported only if the scores are not
     divided, are spread as that argument says (by half of √d_k, and by 3, or more), and the weights are sharp for it:
-    more than one row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. A model whose small
-    weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a number that is
-    learnt.
+    more than one row in twenty above 0.99, or an entropy of less than 0.6 of what it could be. Layers whose weights
+    have variance 1/(3 n), as nn.Linear makes them, give a third of √d_k: from a quarter on both are asked for. A model
+    whose smaller weights make up for the missing factor is left alone, and so is one that divides by a norm, or by a
+    number that is learnt.
     """
     for found in undivided(context.graph):
         measured = _sharpness(found)
         if measured is None:
             continue
         spread, sharp, entropy = measured
-        if spread < 3 or spread < 0.5 * math.sqrt(found.d_k) * found.factor or (sharp < 0.05 and entropy > 0.6):
+        share, signs = spread / (math.sqrt(found.d_k) * found.factor), (sharp >= 0.05) + (entropy <= 0.6)
+        if spread < 3 or share < 0.25 or signs < (1 if share >= 0.5 else 2):
             continue
         evidence = {
             "standard deviation of the scores": spread, "√d_k": math.sqrt(found.d_k), "rows above 0.99": sharp,
@@ -43,8 +46,8 @@ def unscaled_attention(context: Context) -> Iterator[Finding]:
         yield finding(
             "unscaled-attention", found.node, "warning",
             f"The scores q·k are not divided by √d_k = {math.sqrt(found.d_k):.3g}, and differ by {spread:.3g} within a "
-            "row. The softmax is close to one-hot before anything was learnt, so the gradient of the scores vanishes, "
-            "and queries and keys hardly move.",
+            "row. The softmax then puts nearly all weight on few keys, whatever was learnt, so the gradient of the "
+            "scores vanishes, and queries and keys hardly move.",
             "out = sm.functional.scaled_dot_product_attention(q, k, v)  # scale=None divides by √d_k; by hand: "
             "q @ k.swapaxes(-1, -2) / q.shape[-1] ** 0.5",
             evidence,
@@ -160,7 +163,8 @@ def probe(graph: Graph, loss: Tensor, output: Node, seed: Array, wanted: Node) -
     end, begin = tensors.get(output.id), tensors.get(wanted.id)
     if end is None or begin is None or not end.requires_grad:
         return None
-    steps = sweep({end: seed.astype(end.dtype)}, consume=False)
+    start = {end: seed.astype(end.dtype)}
+    steps = sweep(start, wanted=between(start, [begin]), stop={begin}, consume=False)  # none for weights
     return next((np.asarray(g) for t, g, _ in steps if t is begin), None)
 
 

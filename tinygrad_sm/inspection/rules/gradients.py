@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .reading import arguments, behind, is_parameter, loss_calls, number, origin
 
 LAYERS = 4  # a trend by depth needs as many
 VANISHED, EXPLODED = 1e-4, 1e4  # gradient of the first layers over that of the last ones
+FEW = 4  # rows with which a model is asked first whether it looks at its input
 LISTED = 12  # layers, or names, in the evidence
 
 
@@ -139,13 +141,19 @@ def no_gradient(context: Context) -> Iterator[Finding]:
     """A parameter that the loss does not come from never moves.
 
     It is unused, or detach(), .data, sm.no_grad() or an op without a gradient cut the way to it. Parameters that are
-    frozen (requires_grad=False) are meant to be so, and so are those that the optimiser, if it is given, does not move.
+    frozen (requires_grad=False) are meant to be so, and so are those that the optimiser, if it is given, does not move;
+    if it is not given, a part that ran under sm.no_grad() is only noted. An optimiser that moves some of the model, and
+    others that are neither in it nor in the graph, was made before a layer was replaced.
     """
     trained = [p for p in context.parameters if p.requires_grad and all(p.shape)]
     if context.optimizer is not None:  # what it does not move is meant to be still
-        moved = {id(p) for group in context.optimizer.param_groups for p in group["params"]}
-        names = {name for name, p in context.model.named_parameters() if id(p) in moved}
-        trained = [p for p in trained if p.name in names]
+        moved = {id(p): p for group in context.optimizer.param_groups for p in group["params"]}
+        own = {id(p): name for name, p in context.model.named_parameters()}
+        still = [p for p in trained if p.name not in {own.get(key) for key in moved}]
+        trained = [p for p in trained if p not in still]
+        lost = [p for key, p in moved.items() if key not in own and context.graph.node_of(p) is None]
+        if lost and trained and (forgotten := [p for p in still if p.node is not None]):
+            yield _replaced(forgotten, lost)
     without = [p for p in trained if p.node is None or p.node.grad is None]
     if not without or not context.root.requires_grad:
         return
@@ -154,22 +162,42 @@ def no_gradient(context: Context) -> Iterator[Finding]:
     for p in without:
         groups.setdefault(p.name.rpartition(".")[0], []).append(p)
     everything = len(without) == len(trained)
+    meant = context.optimizer is None and not everything and any("no_grad" in cut for cut in cuts)
     for module, group in {"": without}.items() if everything else groups.items():
         node = next((p.node for p in group if p.node), None)
-        yield unreached([p.name for p in group], len(trained), node, module, cuts)
+        yield unreached([p.name for p in group], len(trained), node, module, cuts, meant)
+
+
+def _replaced(forgotten: Sequence[Parameter], lost: Sequence[Tensor]) -> Finding:
+    """Return the finding that the optimiser holds other parameters than those of the model."""
+    names = [p.name for p in forgotten]
+    return finding(
+        "no-gradient", forgotten[0].node, "warning",
+        f"The optimiser does not move {', '.join(names[:LISTED])}, and holds {len(lost)} parameters that are neither "
+        "in the model nor in the graph, and get no gradient. A layer was replaced after the optimiser was made.",
+        "optimizer = sm.optim.AdamW(model.parameters())  # after the last layer was put in",
+        {"parameters it does not move": len(names), "parameters that are not of the model": len(lost),
+         "their shapes": [str(p.shape) for p in lost[:LISTED]]},
+    )  # fmt: skip
 
 
 def unreached(
-    names: Sequence[str], total: int, node: Node | None = None, module: str = "", cuts: Sequence[str] = ()
-) -> Finding:
-    """Return the finding that these parameters, of so many, get no gradient."""
+    names: Sequence[str], total: int, node: Node | None = None, module: str = "", cuts: Sequence[str] = (),
+    meant: bool = False,
+) -> Finding:  # fmt: skip
+    """Return the finding that these parameters, of so many, get no gradient; only a note if that may be meant."""
     everything = len(names) == total
     listed = ", ".join(names[:LISTED]) + f" and {len(names) - LISTED} more" * (len(names) > LISTED)
+    after = (
+        "If that part is not to be trained, all is well; pass optimizer=, and only what it moves is asked for."
+        if meant
+        else "The optimiser leaves them as they were at the start."
+    )
     cause = f" In the graph stands something of which is known: {'; '.join(cuts)}." if cuts else ""
     return finding(
-        "no-gradient", node, "error" if everything else "warning",
+        "no-gradient", node, "error" if everything else "note" if meant else "warning",
         f"{'No parameter gets a gradient' if everything else f'{listed}: no gradient'}, since the loss does not come "
-        f"from {'them' if len(names) > 1 else 'it'}.{cause} The optimiser leaves them as they were at the start.",
+        f"from {'them' if len(names) > 1 else 'it'}.{cause} {after}",
         f"{names[0]}.requires_grad = False  # if it is meant to be still; else use the layer in forward(), and do not "
         "cut the way to it with .detach(), .data or sm.no_grad()",
         {"parameters without gradient": len(names), "of": total, "names": list(names[:LISTED])},
@@ -187,7 +215,9 @@ def detached_loss(context: Context) -> Iterator[Finding]:
     """
     root = context.root
     if not root.requires_grad:
+        frozen = bool(context.parameters) and not any(p.requires_grad for p in context.parameters)
         why = root.note or "no leaf requires a gradient, or detach(), .data or sm.no_grad() cut the history"
+        why = "all parameters of the model are frozen (requires_grad=False)" if frozen else why
         yield finding(
             "detached-loss", root, "error",
             f"The loss has no history: {why}. backward() has nothing to differentiate, and no parameter can move.",
@@ -225,9 +255,19 @@ def _dependence(context: Context) -> float:
     if any(p.ndim > 1 and not p.data.any() for p in context.model.parameters()):
         raise UncheckedError("a weight is all 0, as some are at the start, and lets nothing pass yet")
     given = context.inputs if isinstance(context.inputs, tuple) else (context.inputs,)
+    few = tuple(map(_few, given))
+    if len({len(x) for x in map(_plain, few) if x.ndim}) == 1:  # they are rows of one batch
+        with suppress(UncheckedError):
+            if change := _change(context, few):
+                return change
+    return _change(context, given)
+
+
+def _change(context: Context, given: tuple[Any, ...]) -> float:
+    """Return by how much the output for some input changes when every row becomes the first one."""
     same = tuple(_repeated(x) for x in given)
     arrays = [(x, y) for x, y in zip(given, same, strict=True) if y is not x]
-    if not any(not np.array_equal(np.asarray(x), np.asarray(y)) for x, y in arrays):
+    if not any(not np.array_equal(_plain(x), _plain(y)) for x, y in arrays):
         raise UncheckedError("the rows of inputs= are all equal")
     try:
         with no_grad(), context.model.evaluating():
@@ -244,12 +284,23 @@ def _dependence(context: Context) -> float:
 
 def _array(x: Any) -> Array:
     x = x[0] if isinstance(x, (tuple, list)) else x
+    return _plain(x)
+
+
+def _plain(x: Any) -> Array:
     return np.asarray(x.data if isinstance(x, Tensor) else x)
+
+
+def _few(x: Any) -> Any:
+    """Return the first rows of an input, which mostly tell as much as all."""
+    array = _plain(x)
+    few = array[:FEW] if array.ndim and array.dtype != object else x
+    return Tensor(few) if isinstance(x, Tensor) else few
 
 
 def _repeated(x: Any) -> Any:
     """Return an input all of whose rows are its first; what has no rows as it is."""
-    array = np.asarray(x.data if isinstance(x, Tensor) else x)
+    array = _plain(x)
     if array.ndim == 0 or array.dtype == object:
         return x
     rows = np.ascontiguousarray(np.broadcast_to(array[:1], array.shape))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 
@@ -45,6 +46,24 @@ def softmax_before_cross_entropy(context: Context) -> Iterator[Finding]:
             found = Normalized("softmax", given, given, -1)
         if found is not None:
             yield _twice(call, found)
+    yield from _sigmoid_twice(context.graph)
+
+
+def _sigmoid_twice(graph: Graph) -> Iterator[Finding]:
+    """Find the same fault with PyTorch's loss of two classes, which applies sigmoid itself."""
+    for node in graph:
+        given = argument(graph, node, 0) if node.op == "binarycrossentropywithlogits" else None
+        found = None if given is None else normalized(graph, behind(graph, given, {*VIEWS, "clip"}))
+        if found is not None and found.kind != "log_softmax":
+            yield finding(
+                "softmax-before-cross-entropy", node, "error",
+                "binary_cross_entropy_with_logits takes logits and applies sigmoid itself, but is given the result of "
+                f"a {found.kind}, so sigmoid is taken of numbers between 0 and 1. The loss of a 1 cannot fall below "
+                "0.313, and that of a 0 not below 0.693.",
+                "loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, target)  # before the "
+                f"{found.kind}",
+                {"lowest loss that can be reached of 1": math.log1p(math.exp(-1)), "of 0": math.log(2)},
+            )  # fmt: skip
 
 
 def _written_out(graph: Graph, known: set[str]) -> Iterator[LossCall]:
@@ -92,7 +111,7 @@ def nll_on_probabilities(context: Context) -> Iterator[Finding]:
     """nll_loss takes log-probabilities and returns −mean log p[y].
 
     Given p instead of log p it returns −mean p[y], between −1 and 0: a loss that looks fine as it falls, but whose
-    gradient through the softmax vanishes where the model is wrong and sure.
+    gradient through the softmax vanishes where the model is wrong and sure. kl_div takes log-probabilities, too.
     """
     for call, _, found in _nll(context.graph):
         kind = "" if found is None else found.kind
@@ -105,6 +124,38 @@ def nll_on_probabilities(context: Context) -> Iterator[Finding]:
                 "likelihood.",
                 "loss = sm.cross_entropy(logits, target)  # or: sm.nll_loss(sm.log_softmax(logits), target)", evidence,
             )  # fmt: skip
+
+    for node in filter(partial(_is_kl_of_probabilities, context.graph), context.graph):
+        yield finding(
+            "nll-on-probabilities", node, "error",
+            "kl_div takes log-probabilities, but is given probabilities, so it sums q·(log q − p) and not "
+            "q·(log q − log p). That is no distance: it falls below 0, and is least where p is 1 for the likeliest "
+            "class.",
+            "loss = sm.functional.kl_div(sm.log_softmax(logits), target)  # the first are log-probabilities",
+            {"classes": node.shape[-1]},
+        )  # fmt: skip
+
+
+def _is_kl_of_probabilities(graph: Graph, node: Node) -> bool:
+    """Tell whether a node is q·(log q − p), with a constant q and a softmax p; from PyTorch, q log q − q·p."""
+    if node.op == "mul":
+        q, difference = _operands(graph, node, "mul")
+        log_q, p = _operands(graph, difference, "sub")
+        if q is None or log_q is None or q.op is not None or q.shape != log_q.shape:
+            return False
+        seen = q.value > 0
+        constant = np.allclose(np.exp(log_q.value[seen]), q.value[seen], rtol=1e-3)
+    else:
+        log_q, product = _operands(graph, node, "sub")
+        q, p = _operands(graph, product, "mul")
+        constant = log_q is None and q is not None and q.op is None and are_probabilities(q.value)
+    found = normalized(graph, behind(graph, p, {*VIEWS, "where", "clip"})) if constant and p is not None else None
+    return found is not None and found.kind == "softmax"
+
+
+def _operands(graph: Graph, node: Node | None, op: str) -> tuple[Node | None, Node | None]:
+    """Return the two arguments of a node, if it is this op."""
+    return (None, None) if node is None or node.op != op else (argument(graph, node, 0), argument(graph, node, 1))
 
 
 @rule("nll-on-logits", "nll_loss of logits")

@@ -58,8 +58,11 @@ def log_of_softmax(context: Context) -> Iterator[Finding]:
 
 
 def _without_epsilon(graph: Graph, node: Node) -> Node:
-    """Return p, of p + ε."""
+    """Return p, of p + ε; PyTorch does not keep the number, but what it was added to and the sum."""
     if node.op == "add":
+        given = arguments(graph, node)
+        if len(given) == 1 and given[0].known and node.known and given[0].shape == node.shape:
+            return given[0] if float(np.abs(node.value - given[0].value).max(initial=0.0)) < 1e-2 else node
         for place, other in ((0, 1), (1, 0)):
             inner, value = argument(graph, node, place), number(graph, node, other)
             if inner is not None and value is not None and abs(value) < 1e-2:

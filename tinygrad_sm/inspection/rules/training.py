@@ -108,9 +108,10 @@ def float64_creep(context: Context) -> Iterator[Finding]:
 def update_ratio(context: Context) -> Iterator[Finding]:
     """A good step changes weights by about a thousandth of their size.
 
-    The next step is computed, not taken, and its RMS divided by that of the weights, for every matrix; reported is the
-    median. Above 1 a step replaces what was learnt. Below 1e-6 float32 rounds it away; that is said only of the first
-    100 steps, if the gradient itself is not small, since a schedule may end so.
+    The next step is computed, not taken, and its RMS divided by that of the weights, for every matrix with a gradient;
+    weights (n, m) below 1/√n, as are those that began at 0, count as of that size. Reported is the median. Above 1 a
+    step replaces what was learnt. Below 1e-6 float32 rounds it away; that is said only of the first 100 steps, if the
+    gradient itself is not small, since a schedule may end so.
     """
     optimizer = context.optimizer
     assert optimizer is not None
@@ -126,7 +127,7 @@ def update_ratio(context: Context) -> Iterator[Finding]:
     better = max(rates) * (1e-3 / ratio)
     evidence = {"median update over weight": ratio, "learning rate": max(rates), "matrices": len(measured)}
     what = (
-        "larger than the weights themselves. It wipes out what they had learnt, and the loss jumps or overflows."
+        "it wipes out what they had learnt, and the loss jumps or overflows."
         if ratio > LARGEST
         else "so small that float32 rounds most of it away. Nothing is learnt in any reasonable time."
     )
@@ -147,7 +148,7 @@ def _ratios(context: Context, optimizer: Optimizer) -> Iterator[tuple[Node | Non
             number += 1
             node = context.graph.node_of(p)
             g = _gradient(p, node)
-            if p.ndim < 2 or g is None or not p.data.any() or not np.isfinite(g).all():
+            if p.ndim < 2 or g is None or not g.any() or not p.data.any() or not np.isfinite(g).all():
                 continue
             dtype = np.promote_types(p.dtype, np.float32)
             before, g = p.data.reshape(-1).astype(dtype), g.reshape(-1).astype(dtype)
@@ -159,7 +160,7 @@ def _ratios(context: Context, optimizer: Optimizer) -> Iterator[tuple[Node | Non
             t = int(state.get((number, "t"), np.asarray(0))) + 1
             after = np.empty_like(before)
             optimizer.update(before, g.copy(), old, {name: a.copy() for name, a in old.items()}, after, t, group)
-            size = rms(before)
+            size = max(rms(before), max(p.shape) ** -0.5)  # what began at 0 is small for some steps, and may be
             yield node, rms(after.astype(np.float64) - before) / size, rms(g) / size
 
 
