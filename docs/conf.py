@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import nbformat
 
 import tinygrad_sm as sm
 from tinygrad_sm.inspection.doctor import RULES
+from tinygrad_sm.inspection.document_html import FORMULAS
 from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
 NOTEBOOKS = HERE / "_static" / "notebooks"
 
 project = "tinygrad_sm"
@@ -28,7 +31,7 @@ exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = "tinygrad_sm"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["formulas.css", "site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
@@ -105,6 +108,15 @@ def rules(app: Any) -> None:
     (folder / "index.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def reference(app: Any) -> None:
+    """Write the pages of the ops and of the API."""
+    import generate
+
+    generate.ops(HERE / "ops")
+    generate.api(HERE / "api")
+    (HERE / "_static/formulas.css").write_text(FORMULAS, encoding="utf-8")
+
+
 def report(app: Any) -> None:
     """Write the report of the article's numbers and claims, to which pages link."""
     sm.primer.write(HERE / "_static/primer")
@@ -130,8 +142,17 @@ def _own_picture(text: str) -> Any:
     return lambda found: f'src="{found[1]}"' if f'"{found[1]}"' in text else found[0]
 
 
+def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Keep stars in prose, as in f(*x), from starting emphasis, and bars, as in |x|, from naming a substitution."""
+    for i, line in enumerate(lines):
+        if ">>>" not in line and "..." not in line and not re.match(r"\s*\*", line):
+            lines[i] = re.sub(r"(?<![*\w`])([*|])(?=\w)", r"\\\1", line)
+
+
 def setup(app: Any) -> None:
     """Register the hooks."""
     app.connect("builder-inited", report)
     app.connect("builder-inited", rules)
+    app.connect("builder-inited", reference)
     app.connect("source-read", on_read)
+    app.connect("autodoc-process-docstring", on_docstring, priority=400)  # before numpydoc reads it

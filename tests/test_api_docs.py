@@ -1,0 +1,56 @@
+"""The API on the site has every public name once, and each has a docstring; the pages of the ops have every op."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tinygrad_sm as sm
+from tinygrad_sm.op import REGISTRY, Op
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture(scope="module")
+def generate() -> Any:
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(DOCS))
+    import generate
+
+    yield generate
+    patch.undo()
+
+
+def test_every_public_name_stands_on_one_page(generate: Any) -> None:
+    things = [thing for page in generate.names().values() for _, thing in page]
+    assert len({id(thing) for thing in things}) == len(things)
+    for module in (sm, sm.functional, *(module for _, module, _ in generate.MODULES.values())):
+        for name in getattr(module, "__all__", generate.public(module)):
+            thing = getattr(module, name)
+            if callable(thing) and not repr(thing).startswith("numpy.random"):  # Seed is a type in words
+                assert any(thing is one for one in things), f"{module.__name__}.{name}"
+
+
+def test_each_has_a_docstring(generate: Any) -> None:
+    for page in generate.names().values():
+        for name, thing in page:
+            text = thing.__doc__ if isinstance(thing, Op) else inspect.getdoc(thing)
+            assert text, name
+            assert len(text) > 8, name
+
+
+def test_the_pages_of_the_ops_have_every_op_and_its_picture(generate: Any, tmp_path: Path) -> None:
+    generate.ops(tmp_path)
+    index = (tmp_path / "index.md").read_text(encoding="utf-8")
+    for op in REGISTRY.values():
+        if op.vjp is not None and op.home.startswith("tinygrad_sm.ops."):
+            assert f"[{op.name}](" in index
+            assert (tmp_path / f"{op.name}.svg").exists()
+            assert (tmp_path / f"{op.name}-definition.svg").exists() == (op.definition is not None)
+    for page in tmp_path.glob("*.md"):
+        for picture in re.findall(r'src="([^"]+)"', page.read_text(encoding="utf-8")):
+            assert (tmp_path / picture).exists()
