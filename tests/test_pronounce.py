@@ -1,4 +1,4 @@
-"""The parts of the experiment that pronounces words: pairs, batches, McNemar's test, the temperature."""
+"""The parts of the experiment that pronounces words: pairs, batches, McNemar's test."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import close
-
-import tinygrad_sm as sm
 
 FOLDER = Path(__file__).parent.parent / "examples" / "experiments"
 
@@ -106,15 +104,6 @@ def test_compared_sums_each_word_over_seeds(measures: Any) -> None:
 def test_bits_go_there_and_back(measures: Any) -> None:
     right = np.random.default_rng(0).integers(0, 2, 21)
     assert (measures.bits(np.packbits(right).tobytes().hex(), 21) == right).all()
-
-
-def test_the_temperature_undoes_a_factor(measures: Any) -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 5)) * 2
-    targets = (sm.softmax(logits).cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1).clip(0, 4)
-    assert measures.best_temperature(logits, targets) == pytest.approx(1.0, abs=0.06)
-    assert measures.best_temperature(3 * logits, targets) == pytest.approx(3.0, abs=0.2)
-    assert measures.calibration_error(logits, targets) < 0.03 < measures.calibration_error(3 * logits, targets)
 
 
 def test_the_page_has_the_numbers_of_the_file(measures: Any) -> None:

@@ -11,6 +11,7 @@ import pronunciations as data
 
 import tinygrad_sm as sm
 from tinygrad_sm import nn
+from tinygrad_sm.calibration import expected_calibration_error, fit_temperature
 from tinygrad_sm.decoding import Hypothesis, Step, beam_search, error_rate, greedy
 
 SEARCHES = {  # name: width and α of the length penalty
@@ -38,25 +39,9 @@ def nll(logits: Any, targets: Any, temperature: float = 1.0) -> float:
     return float(sm.cross_entropy(logits / temperature, targets))
 
 
-def best_temperature(logits: Any, targets: Any) -> float:
-    """Return the temperature of the lowest loss, by halving: in 1/T the loss is convex."""
-    low, high = math.log(0.1), math.log(10.0)
-    for _ in range(40):
-        third = (high - low) / 3
-        a, b = low + third, high - third
-        if nll(logits, targets, math.exp(a)) < nll(logits, targets, math.exp(b)):
-            high = b
-        else:
-            low = a
-    return math.exp((low + high) / 2)
-
-
-def calibration_error(logits: Any, targets: Any, temperature: float = 1.0, bins: int = 15) -> float:
-    """Return the expected calibration error of the likeliest phone: |confidence − accuracy| over bins of confidence."""
-    p = sm.softmax(logits, temperature=temperature)
-    gap = p.max(axis=1) - (p.argmax(axis=1) == targets)
-    place = np.minimum((p.max(axis=1) * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(place, gap, bins)).sum() / len(gap))
+def calibration_error(logits: Any, targets: Any, temperature: float = 1.0) -> float:
+    """Return the expected calibration error of the likeliest phone, over 15 bins of confidence."""
+    return expected_calibration_error(sm.softmax(logits, temperature=temperature), targets)
 
 
 def warmer(step: Step, temperature: float) -> Step:
@@ -127,7 +112,7 @@ def searched(
 def measures(model: nn.Transformer, fit: data.Pairs, test: data.Pairs, searches: Sequence[str]) -> dict[str, Any]:
     """Return all numbers of one model, on the words `test`; the temperature is fitted on other words, `fit`."""
     logits, targets, words = logits_of(model, test)
-    temperature = best_temperature(*logits_of(model, fit)[:2])
+    temperature = fit_temperature(*logits_of(model, fit)[:2])
     found: dict[str, Any] = {
         "perplexity": math.exp(nll(logits, targets)),
         "temperature": temperature,
