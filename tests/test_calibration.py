@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -337,3 +338,35 @@ def test_a_reliability_can_be_made_of_bins() -> None:
     found = Reliability((Bin(0, 0.5, 0, math.nan, math.nan), Bin(0.5, 1, 4, 0.9, 0.5)))
     assert (found.ece, found.mce, found.count) == (pytest.approx(0.4), pytest.approx(0.4), 4)
     assert set(calibration.__all__) <= set(dir(calibration))
+
+
+THREE = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1]])
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (100 * THREE, "percentages; divide by 100"),
+        (np.array([[0.9, 0.8], [0.3, 0.1], [0.5, 0.2]]), "sigmoids, one for each class"),
+        (sm.softmax(np.log(THREE), axis=0), "whose columns sum to 1; take the softmax over the classes"),
+        (np.log(THREE), "log-probabilities; pass np.exp of them"),
+        (3 * THREE - 1, "logits; pass F.softmax"),
+    ],
+)
+def test_what_is_given_in_place_of_probabilities_is_named(given: Any, advice: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(advice)):
+        sm.calibration.reliability(given, [0, 1, 0])
+
+
+def test_a_temperature_is_fitted_to_logits_not_to_probabilities() -> None:
+    with pytest.raises(ValueError, match="it takes logits, but every row is a distribution"):
+        sm.calibration.fit_temperature(THREE, [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+    ("targets", "advice"),
+    [([[0], [1], [0]], "targets.ravel()"), ([0.0, 1.0, 0.0], ".astype(int)"), ([True, False, True], ".astype(int)")],
+)
+def test_targets_of_another_kind_are_told_how_to_change(targets: Any, advice: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(advice)):
+        sm.calibration.brier_score(THREE, targets)

@@ -306,3 +306,9 @@ def test_error_rate_weighs_by_length() -> None:
         error_rate(["a"], ["a", "b"])
     with pytest.raises(ValueError, match="nothing to be compared with"):
         error_rate([""], [""])
+
+
+def test_a_table_is_no_step() -> None:
+    for search in (sm.decoding.greedy, sm.decoding.beam_search):
+        with pytest.raises(TypeError, match="step must be a function"):
+            search(np.log(np.full((2, 2), 0.5)), None, [0], end=1, max_length=2)

@@ -384,7 +384,7 @@ def test_examples(name: str, monkeypatch: Any, tmp_path: Any) -> None:
 
 LOSS = sm.Tensor([1.0], requires_grad=True).sum()
 BAD: list[tuple[str, Any, dict[str, Any], type[Exception], str]] = [
-    ("an array", np.ones(()), {}, TypeError, "doctor reads what made a loss, a Tensor, not a ndarray"),
+    ("an array", np.ones(()), {}, TypeError, "doctor reads what made a loss, a Tensor; this is of type ndarray"),
     ("a function", len, {}, TypeError, r"compute it first: doctor\(loss_function\(model\(x\), y\)\)"),
     ("many numbers", sm.Tensor([1.0, 2.0]), {}, ValueError, r"one number, not of shape \(2,\); take its mean"),
     ("a class as model", LOSS, {"model": nn.Linear}, TypeError, "model must be an nn.Module, not a type"),

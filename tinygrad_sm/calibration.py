@@ -299,6 +299,19 @@ def _binned(confidence: Array, right: Array, bins: int, adaptive: bool) -> Relia
     return Reliability(tuple(map(Bin, *columns)))
 
 
+def _advice(p: Array, allowed: float) -> str:
+    """Say what numbers that are no rows of probabilities may be."""
+    if (p <= 0).all() and np.allclose(np.exp(p).sum(axis=1), 1, atol=allowed):
+        return "log-probabilities; pass np.exp of them"
+    if (p >= 0).all() and np.allclose(p.sum(axis=0), 1, atol=allowed):
+        return "probabilities whose columns sum to 1; take the softmax over the classes, axis=1, or pass p.T"
+    if (p >= 0).all() and np.allclose(p.sum(axis=1), 100, atol=100 * allowed):
+        return "percentages; divide by 100"
+    if (p >= 0).all() and (p <= 1).all():
+        return "sigmoids, one for each class; these measures are for classes that exclude each other"
+    return "logits; pass F.softmax(logits)"
+
+
 def _checked(probabilities: Any, targets: Any, caller: str) -> tuple[Array, Array]:
     """Return probabilities (N, K) in their own float dtype and targets (N,), after checking both."""
     p = np.asarray(probabilities.data if isinstance(probabilities, Tensor) else probabilities)
@@ -320,8 +333,7 @@ def _checked(probabilities: Any, targets: Any, caller: str) -> tuple[Array, Arra
         row = f"row {i} is {shown(p[i].tolist())}"
         if np.isnan(p[i]).any():
             raise ValueError(f"{caller}: probabilities have NaN in {np.isnan(p).any(axis=1).sum():,} rows; {row}")
-        logs = (p <= 0).all() and np.allclose(np.exp(p.astype(np.float64)).sum(axis=1), 1, atol=allowed)
-        advice = "log-probabilities; pass np.exp of them" if logs else "logits; pass F.softmax(logits)"
+        advice = _advice(p.astype(np.float64), allowed)
         raise ValueError(
             f"{caller}: the rows of probabilities must be at least 0 and sum to 1; {row}, with the sum {total[i]:.4g}. "
             f"{wrong.sum():,} of {len(p):,} rows are so. They look like {advice}"

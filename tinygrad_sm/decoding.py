@@ -91,7 +91,7 @@ def greedy(
     >>> h.tokens, round(float(np.exp(h.log_prob)), 2)
     ((1,), 0.36)
     """
-    tokens = _begin(begin, "greedy")
+    tokens = _begin(step, begin, "greedy")
     end, max_length = count(end, "end", "greedy", 0), count(max_length, "max_length", "greedy")
     alpha = within(length_penalty, 0, math.inf, "length_penalty", "greedy")
     written: list[list[int]] = [[] for _ in tokens]
@@ -178,7 +178,7 @@ def beam_search(
     >>> best.tokens, other.tokens
     ((1,), ())
     """
-    tokens = _begin(begin, "beam_search")
+    tokens = _begin(step, begin, "beam_search")
     end, max_length = count(end, "end", "beam_search", 0), count(max_length, "max_length", "beam_search")
     width = count(width, "width", "beam_search")
     alpha = within(length_penalty, 0, math.inf, "length_penalty", "beam_search")
@@ -265,7 +265,12 @@ def error_rate(found: Sequence[Sequence[Any]], wanted: Sequence[Sequence[Any]]) 
     return sum(edit_distance(a, b) for a, b in zip(found, wanted, strict=True)) / total
 
 
-def _begin(begin: Any, caller: str) -> Array:
+def _begin(step: Any, begin: Any, caller: str) -> Array:
+    if not callable(step):
+        raise TypeError(
+            f"{caller}: step must be a function (tokens, state) -> (log_probs, state), not {type(step).__name__}; of a "
+            "table of log-probabilities it is lambda tokens, state: (table[tokens], state)"
+        )
     begin = np.asarray(begin)
     if begin.ndim != 1 or (begin.size and begin.dtype.kind not in "iu"):
         fix = "; for one sequence use [begin]" if begin.ndim == 0 else ""

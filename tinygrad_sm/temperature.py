@@ -50,7 +50,8 @@ def fit_temperature(logits: Any, targets: Any, *, bounds: tuple[float, float] = 
     Raises
     ------
     ValueError
-        If logits are not finite, for other shapes, no rows, or bounds that are not 0 < low < high.
+        If logits are not finite, or are probabilities, for other shapes, no rows, or bounds that are not
+        0 < low < high.
     TypeError
         If the targets are not integers.
     IndexError
@@ -132,6 +133,11 @@ def _checked(logits: Any, targets: Any) -> tuple[Array, Array]:
             "are so. Put a large negative number, such as -1e4, in place of -inf"
         )
     z = z.astype(np.float64)
+    if (z > 0).all() and (abs(z.sum(axis=1) - 1) < 1e-3).all():  # as no logits are, but by chance
+        raise ValueError(
+            f"fit_temperature: it takes logits, but every row is a distribution; row 0 is {shown(z[0].tolist())}. "
+            "Pass what went into the softmax, or the log of these probabilities"
+        )
     return z - z.max(axis=1, keepdims=True), class_indices(targets, len(z), z.shape[1], "fit_temperature")
 
 
@@ -140,9 +146,10 @@ def class_indices(targets: Any, n: int, classes: int, caller: str) -> Array:
     y = np.asarray(targets.data if isinstance(targets, Tensor) else targets)
     if y.shape != (n,):
         one_hot = "; of one-hot targets pass targets.argmax(axis=1)" if y.shape == (n, classes) else ""
+        one_hot = "; pass targets.ravel()" if y.shape in ((n, 1), (1, n)) else one_hot
         raise ValueError(f"{caller}: targets must have shape ({n},), one for each row; got {y.shape}{one_hot}")
     if y.dtype.kind not in "iu":
-        raise TypeError(f"{caller}: targets must be integers, the indices of the classes, not {y.dtype}")
+        raise TypeError(f"{caller}: targets must be integers, the indices of the classes, not {y.dtype}: .astype(int)")
     out = (y < 0) | (y >= classes)
     if out.any():
         i = int(np.argmax(out))

@@ -239,7 +239,7 @@ def read(loss: Any, model: Any = None, optimizer: Any = None, inputs: Any = None
         return torch.context(loss, model)
     if not isinstance(loss, (Tensor, Graph)):
         hint = "; compute it first: doctor(loss_function(model(x), y))" if callable(loss) else ""
-        raise TypeError(f"doctor reads what made a loss, a Tensor, not a {type(loss).__name__}{hint}")
+        raise TypeError(f"doctor reads what made a loss, a Tensor; this is of type {type(loss).__name__}{hint}")
     if model is not None and not isinstance(model, Module):
         hint = "; pass inputs= by name" if isinstance(model, (Tensor, np.ndarray)) else ""
         raise TypeError(f"doctor: model must be an nn.Module, not a {type(model).__name__}{hint}")

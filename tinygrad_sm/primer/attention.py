@@ -216,7 +216,7 @@ for scale in (None, 1.0):    # None is 1/√d_k; 1.0 leaves the scores undivided
                 "the factor was a key component in training Transformers",
                 "in part",
                 "It depends on d_k and on how q and k begin. It keeps the scores from being spread at the start, "
-                "and from moving √d_k times as fast later; each fault alone does all of the damage. See "
+                "and from moving √d_k times as fast later; at 128 each fault alone does all of the damage. See "
                 "docs/attention.md.",
                 "leaving it out costs a character model 0.14, 0.30 and 0.33 nats for d_k = 16, 64 and 128 if q "
                 "and k begin with variance 1 (five seeds); with GPT-2's small weights −0.06, 0.04 and 0.15",

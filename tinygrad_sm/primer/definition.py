@@ -189,7 +189,7 @@ print(F.softmax(F.stack([z, z * 0], axis=-1))[:, 0])
             read(
                 "the logits are the inverse of the logistic function",
                 "fails",
-                "The logit *function* is the inverse; a logit is its value, the argument of the sigmoid.",
+                "The logit function is the inverse; a logit is its value, the argument of the sigmoid.",
             ),
         ],
     )

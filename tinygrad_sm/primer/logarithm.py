@@ -32,14 +32,16 @@ def log_softmax() -> Chapter:
     logits, target = rng.normal(0, 5, (8, 10)), rng.integers(10, size=8)
     two, one = F.nll_loss(F.log_softmax(logits), target), F.cross_entropy(logits, target)
     times = measure()
-    faster_than_both = all(row["log_softmax"] < row["log of softmax"] for row in times)
-    faster_than_softmax = all(row["log_softmax"] < row["softmax"] for row in times)
+    both, alone = (
+        np.array([row["log_softmax"] / row[name] for row in times]) for name in ("log of softmax", "softmax")
+    )
     return Chapter(
         "The log of a probability",
         [
             prose(
-                "A stable softmax is not enough for a loss. A probability below 1e−324 is stored as 0, and its "
-                "log is −inf; log_softmax never makes the probability, so it never takes the log of one."
+                "A stable softmax is not enough for a loss. A probability too small to be stored (below about "
+                "1e−45 in float32, 1e−324 in float64) is 0, and its log −inf; log_softmax never makes the "
+                "probability, so it never takes the log of one."
             ),
             equation("log pⱼ = zⱼ − c − log Σᵢ exp(zᵢ − c)"),
             run("""
@@ -94,21 +96,24 @@ print(sm.grad(F.nll_loss(F.log_softmax(z), [1]), z)[0])
             ),
             claim(
                 "log_softmax is faster than softmax and then log",
-                faster_than_both,
-                "time of log_softmax over that of both: "
-                + ", ".join(f"{row['log_softmax'] / row['log of softmax']:.2f}" for row in times),
-                "Not at every size on this machine.",
+                np.prod(both) < 1,
+                f"time of log_softmax over that of both: {_list(both)}",
+                "Not at every size, in the minute in which this was measured.",
+                limit=(both >= 1).any(),
             ),
             claim(
                 "log_softmax is faster than softmax, as it does not exponentiate the numerator",
-                faster_than_softmax,
-                "time of log_softmax over that of softmax: "
-                + ", ".join(f"{row['log_softmax'] / row['softmax']:.2f}" for row in times),
-                "The exponentials are needed for the sum, so nothing is saved there, and they must be kept apart "
-                "from the logits.",
+                np.prod(alone) < 0.9,
+                f"time of log_softmax over that of softmax: {_list(alone)}",
+                "The exponentials are needed for the sum, so nothing is saved there, and they must be kept apart from "
+                "the logits.",
             ),
         ],
     )
+
+
+def _list(ratios: Array) -> str:
+    return ", ".join(f"{x:.2f}" for x in ratios)
 
 
 def measure() -> list[dict[str, Any]]:

@@ -156,7 +156,10 @@ z = sm.Tensor([[10.0, 0.0, 0.0]], requires_grad=True)    # sure of class 0; the 
 print(sm.grad(sm.cross_entropy(z, [1]), z)[0])
 print(sm.grad(sm.naive.mae_loss(z, [1]), z)[0])
 """),
-            equation("∂(1 − p[y])/∂zᵢ = −p[y]·([i = y] − pᵢ)"),
+            equation(
+                "∂(1 − p[y])/∂zᵢ = −p[y]·([i = y] − pᵢ)",
+                latex=r"\frac{\partial (1 - p_y)}{\partial z_i} = -p_y\,([i = y] - p_i)",
+            ),
             claim(
                 "the gradient for the true class is −pⱼ·(1 − pⱼ)",
                 np.isclose(by_engine[TRUE], -p[TRUE] * (1 - p[TRUE])),

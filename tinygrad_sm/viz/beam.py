@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..decoding import Hypothesis, Step, beam_search
+from ..ops.options import count
 from ..tensor import Tensor
 from .figures import Plot
 from .plot import BLUE, GREEN, GREY, ORANGE, styled, word
@@ -98,7 +99,7 @@ def beam(
     Raises
     ------
     ValueError, TypeError
-        As `decoding.beam_search`.
+        As `decoding.beam_search`, and if there are too few names.
     ImportError
         Without matplotlib.
 
@@ -109,12 +110,17 @@ def beam(
     >>> sm.viz.beam(lambda tokens, state: (table[tokens], state), None, 0, end=3, max_length=5, width=2)
     <Plot: beam search of width 2 as a tree: 1 3, with log-probability -1.56, wins among 8>
     """
+    begin = count(np.asarray(begin).item() if np.size(begin) == 1 else begin, "begin", "beam", 0)
     trace = traced(
         step, state, begin, end=end, width=width, max_length=max_length, length_penalty=length_penalty
     )  # fmt: skip
     winner: Prefix = (begin, *trace.best.tokens, *([end] if trace.best.finished else []))
     place = placed(trace.sums)
     columns, lines = max(map(len, place)), 1 + max(place.values())
+
+    largest = max(max(prefix) for prefix in place)
+    if names is not None and len(names) <= largest:
+        raise ValueError(f"beam: there are {len(names)} names, and a token {largest}; give one for each, from 0 on")
 
     def name(token: int) -> str:
         return word(str(token if names is None else names[token]), 16)
