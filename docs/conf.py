@@ -21,6 +21,9 @@ from tinygrad_sm.inspection.mathml import mathml
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
+import generate  # noqa: E402
+import op_pages  # noqa: E402
+
 NOTEBOOKS = HERE / "_static" / "notebooks"
 
 project = "tinygrad_sm"
@@ -110,9 +113,7 @@ def rules(app: Any) -> None:
 
 def reference(app: Any) -> None:
     """Write the pages of the ops and of the API."""
-    import generate
-
-    generate.ops(HERE / "ops")
+    op_pages.ops(HERE / "ops")
     generate.api(HERE / "api")
     (HERE / "_static/formulas.css").write_text(FORMULAS, encoding="utf-8")
 
@@ -149,10 +150,17 @@ def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines
             lines[i] = re.sub(r"(?<![*\w`])([*|])(?=\w)", r"\\\1", line)
 
 
+def on_signature(app: Any, what: str, name: str, thing: Any, options: Any, args: str, returns: str) -> Any:
+    """Write a method of Tensor that calls an op with the arguments of that op; leave out what only catches errors."""
+    args = op_pages.method_options(thing) or args
+    return args and re.sub(r"(, )?\*\*other", "", args), returns
+
+
 def setup(app: Any) -> None:
     """Register the hooks."""
     app.connect("builder-inited", report)
     app.connect("builder-inited", rules)
     app.connect("builder-inited", reference)
     app.connect("source-read", on_read)
+    app.connect("autodoc-process-signature", on_signature)
     app.connect("autodoc-process-docstring", on_docstring, priority=400)  # before numpydoc reads it

@@ -1,4 +1,4 @@
-"""Pages that are made when the site is built: of the ops, from the registry, and of the API, from docstrings.
+"""Pages of the API that are made when the site is built, from docstrings; op_pages.py makes those of the ops.
 
 `names()` is the list of all public names, by page; tests/test_api_docs.py compares it with what the package exports.
 """
@@ -6,20 +6,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+import op_pages
 import tinygrad_sm as sm
 from tinygrad_sm import calibration, data, decoding, functional, inspection, io, naive, nn, optim, primer, viz
-from tinygrad_sm.inspection.arrays import FULL
-from tinygrad_sm.inspection.document_html import block_html
-from tinygrad_sm.op import REGISTRY, Op
-
-# -- the API --------------------------------------------------------------------------------------
+from tinygrad_sm.op import Op
 
 SEEING = ["Graph", "compare", "doctor", "draw", "explain", "gradient_flow", "record", "detect_anomaly"]
 DERIVATIVES = ["grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "gradcheck", "Op"]
@@ -89,7 +82,7 @@ def api(folder: Path) -> None:
         text = [f"# {title}\n", f"{about}\n"]
         ops = [(name, thing) for name, thing in things if isinstance(thing, Op)]
         if ops:
-            text.append("Ops; [their pages](../ops/index.md) have gradients and pictures:\n")
+            text.append("These are ops: their pages have the gradient, an example and a picture.\n")
             text += [*_table(ops), ""]
         text += [_directive(name, thing) for name, thing in things if not isinstance(thing, Op)]
         (folder / f"{key}.md").write_text("\n".join(text), encoding="utf-8")
@@ -105,72 +98,8 @@ def _directive(name: str, thing: Any) -> str:
 
 
 def _table(ops: list[tuple[str, Any]]) -> list[str]:
-    rows = [f"| `{name.removeprefix('tinygrad_sm.')}` | {_cell(op.formula)} |" for name, op in ops]
+    rows = []
+    for name, op in ops:
+        link = f"[`{name.removeprefix('tinygrad_sm.')}{op_pages.options(op)}`]({op_pages.address(op, '../ops/')})"
+        rows.append(f"| {link} | {op_pages.formula(op.latex[0])} |")
     return ["| op | computes |", "|---|---|", *rows]
-
-
-def _cell(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|") if text else ""
-
-
-# -- the ops --------------------------------------------------------------------------------------
-
-
-def ops(folder: Path) -> None:
-    """Write a page for each family of ops that have a gradient, and a table of all."""
-    folder.mkdir(exist_ok=True)
-    families: dict[str, list[Op]] = {}
-    for op in REGISTRY.values():
-        if op.vjp is not None and op.home.startswith("tinygrad_sm.ops."):
-            families.setdefault(op.home.rpartition(".")[2], []).append(op)
-    about = (
-        "Formula and gradient of every op that differentiates, from the registry, which also feeds the pictures, "
-        "`sm.explain` and the tests. `g` is the gradient that comes back.\n"
-    )
-    index = ["# Ops\n", about, "| op | computes | gradient |", "|---|---|---|"]
-    for family, members in families.items():
-        text = [f"# The family {family.replace('_', ' ')}\n", f"From `tinygrad_sm/ops/{family}.py`.\n"]
-        for op in members:
-            text += _page(op, folder)
-            link = f"[{op.name}]({family}.md#{op.name.replace('_', '-')})"
-            index.append(f"| {link} | {_cell(op.formula)} | {_cell(op.gradient)} |")
-        (folder / f"{family}.md").write_text("\n".join(text), encoding="utf-8")
-    toc = "\n".join(families)
-    index.append(f"\n```{{toctree}}\n:hidden:\n\n{toc}\n```\n")
-    (folder / "index.md").write_text("\n".join(index), encoding="utf-8")
-
-
-def _page(op: Op, folder: Path) -> Iterator[str]:
-    """Yield the section of an op: how it is called, its card, and pictures of a small call."""
-    yield f"## {op.name}\n"
-    places = [("F", functional), ("sm", sm)]
-    called = [f"`{short}.{op.name}`" for short, module in places if hasattr(module, op.name)]
-    called += [f"`x.{op.name}`"] if hasattr(sm.Tensor, op.name) else []
-    yield (f"Called as {', '.join(called)}.\n" if called else "")
-    blocks = [block for block in sm.explain(op).blocks if block.kind != "title"]
-    card = "".join(block_html(block, FULL).replace("h2>", "h4>") for block in blocks).replace("</ul><ul>", "")
-    yield f'```{{raw}} html\n<div class="card">{card}</div>\n```\n'
-    for name, about in _pictures(op, folder):
-        yield f'<img src="{name}" alt="{escape(about)}" width="330">\n'
-
-
-def _pictures(op: Op, folder: Path) -> Iterator[tuple[str, str]]:
-    """Draw a sample call with values and gradients, and of a fused op its definition; yield file names."""
-    if not op.samples:
-        return
-    sample = op.samples[0]
-    arguments = sample.draw(op.domain)
-    letters = iter("xyzwuv")
-    for i in sample.wanted:
-        arguments[i] = sm.Tensor(np.round(arguments[i], 2), requires_grad=True, name=next(letters))
-    with np.errstate(all="ignore"):
-        try:
-            result = op(*arguments, **sample.kwargs)
-        except ImportError:  # an extra that is not installed
-            return
-        loss = result if result.size == 1 else (result * np.linspace(0.5, 1.5, result.size).reshape(result.shape)).sum()
-        kinds = {"": ()} if op.definition is None else {"": (), "-definition": (op.name,)}
-        for suffix, expand in kinds.items():
-            name = f"{op.name}{suffix}.svg"
-            sm.draw(loss, title=op.name + (", its definition" if suffix else ""), expand=expand).save(folder / name)
-            yield name, f"The graph of {op.name} of a small array{', opened into its definition' if suffix else ''}"
