@@ -6,16 +6,31 @@
 from __future__ import annotations
 
 import inspect
+import re
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import op_pages
+
 import tinygrad_sm as sm
 from tinygrad_sm import calibration, data, decoding, functional, inspection, io, naive, nn, optim, primer, viz
+from tinygrad_sm.graph import Edge, Node
+from tinygrad_sm.inspection.doctor import Finding, Report
+from tinygrad_sm.inspection.explain import Explanation
+from tinygrad_sm.inspection.opcheck import OpsReport
 from tinygrad_sm.op import Op
+from tinygrad_sm.optimizer import Optimizer
+from tinygrad_sm.viz.compare import Comparison, Difference
+from tinygrad_sm.viz.draw import Drawing, Interactive
 
 SEEING = ["Graph", "compare", "doctor", "draw", "explain", "gradient_flow", "record", "detect_anomaly"]
 DERIVATIVES = ["grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "gradcheck", "Op"]
+RESULTS = {  # what the functions return, and what the optimisers share
+    "seeing": [Drawing, Interactive, Comparison, Difference, Explanation, Report, Finding, Node, Edge],
+    "derivatives": [OpsReport],
+    "optim": [Optimizer],
+}
 SETTINGS = [
     "Tensor", "set_default_dtype", "manual_seed", "no_grad", "enable_grad", "set_num_threads", "get_num_threads",
 ]  # fmt: skip
@@ -52,6 +67,8 @@ def names() -> dict[str, list[tuple[str, Any]]]:
         found = [(f"{module.__name__}.{name}", getattr(module, name)) for name in public(module)]
         pages[key] = [(name, thing) for name, thing in found if id(thing) not in seen]
         seen |= {id(thing) for _, thing in pages[key]}
+    for key, classes in RESULTS.items():
+        pages[key] += [(f"{each.__module__}.{each.__name__}", each) for each in classes]
     return pages
 
 
@@ -94,7 +111,18 @@ def api(folder: Path) -> None:
 def _directive(name: str, thing: Any) -> str:
     kind = "class" if inspect.isclass(thing) else "function"
     more = "\n   :members:" if kind == "class" else ""
-    return f"```{{eval-rst}}\n.. auto{kind}:: {name}{more}\n```\n"
+    fields = "".join(f"- `{field}`: {about}\n" for field, about in _fields(thing))
+    return f"```{{eval-rst}}\n.. auto{kind}:: {name}{more}\n```\n" + (
+        f"\nFields whose name does not say it all:\n\n{fields}" if fields else ""
+    )
+
+
+def _fields(thing: Any) -> list[tuple[str, str]]:
+    """Return the fields of a class of data, with the comments that stand beside them."""
+    if not (is_dataclass(thing) or (inspect.isclass(thing) and issubclass(thing, tuple))):
+        return []
+    found = re.findall(r"^    ([a-z]\w*): [^#\n]*?  # (.*)$", inspect.getsource(thing), re.M)
+    return [(name, about[0].upper() + about[1:]) for name, about in found if not about.startswith("type:")]
 
 
 def _table(ops: list[tuple[str, Any]]) -> list[str]:

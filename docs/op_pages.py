@@ -70,7 +70,10 @@ def options(op: Op) -> str:
 
 def method_options(method: Any) -> str | None:
     """Return the arguments of a method that calls an op, which its own signature hides; None for others."""
-    defaults = [*(getattr(method, "__kwdefaults__", None) or {}).values(), *(getattr(method, "__defaults__", None) or ())]
+    defaults = [
+        *(getattr(method, "__kwdefaults__", None) or {}).values(),
+        *(getattr(method, "__defaults__", None) or ()),
+    ]
     op = next((value for value in defaults if isinstance(value, Op)), None)
     if op is None:
         return None
@@ -133,7 +136,7 @@ def _section(op: Op, folder: Path) -> Iterator[str]:
         yield f"```python\n{found[0]}```\n\n```\n{found[1]}```\n"
     if op.definition is not None:
         code = textwrap.dedent(inspect.getsource(op.definition))
-        yield f"It is fused. Its definition in simple ops, which second derivatives go through:\n\n```python\n{code}```\n"
+        yield f"It is fused. Its definition, which second derivatives go through:\n\n```python\n{code}```\n"
     for name, about in _pictures(op, folder):
         yield f'<img src="{name}" alt="{escape(about)}" class="graph">\n'
 

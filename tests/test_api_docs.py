@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,34 @@ def test_each_has_a_docstring_with_an_example(generate: Any) -> None:
                 for method, function in vars(thing).items():
                     if not method.startswith("_") and inspect.isfunction(function):
                         assert inspect.getdoc(function), f"{name}.{method}"
+
+
+PLAIN = {"x", "axis", "keepdims", "a", "b", "args", "inputs"}  # what needs no word, or only catches errors
+ELSEWHERE = re.compile(r"(parameters, |arguments\s+and\s+)errors", re.I)  # "are those of" another function
+
+
+def test_each_docstring_names_every_parameter(generate: Any) -> None:
+    """In prose or under Parameters; or it says whose parameters they are. Results, which users don't make, need not."""
+    missing = []
+    for page in generate.names().values():
+        for name, thing in page:
+            text = (inspect.getdoc(thing) or "").partition(">>>")[0]
+            made_here = inspect.isclass(thing) and (issubclass(thing, (Exception, tuple)) or is_dataclass(thing))
+            if isinstance(thing, Op) or made_here or ELSEWHERE.search(text):
+                continue
+            for parameter in inspect.signature(thing).parameters.values():
+                known = parameter.name in PLAIN or re.search(rf"\b{parameter.name}\b", text)
+                if parameter.kind is not parameter.VAR_KEYWORD and not known:
+                    missing.append(f"{name}: {parameter.name}")
+    assert not missing
+
+
+def test_the_example_of_each_op_differentiates_and_prints(op_pages: Any) -> None:
+    for members in op_pages.families().values():
+        for op in members:
+            code, printed = op_pages.op_examples.example(op)
+            assert ".backward(" in code
+            assert printed.strip(), op.name
 
 
 def test_the_pages_of_the_ops_have_every_op_and_its_picture(op_pages: Any, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def chunks(text: str, size: int = 2000) -> dict[str, str]:
 
 
 def unique_paragraphs(texts: Mapping[str, str], min_line: int = 40) -> dict[str, str]:
-    r"""Drop what has occurred before, in an earlier topic or the same one.
+    r"""Drop what has occurred before in `texts` (topic to text), in an earlier topic or the same one.
 
     That is every paragraph (they are separated by blank lines), and within the others every line of at least
     `min_line` characters: sentences said twice and the ruled lines of tables. Both are compared with white space
@@ -129,7 +129,7 @@ def _new_paragraphs(text: str, paragraphs: set[str], lines: set[str], min_line: 
 def split_topics(texts: Mapping[str, str], held_out: float = 0.1, seed: int = 0) -> tuple[str, str]:
     r"""Hold out whole topics, about the share `held_out` of all characters; return training and held-out text.
 
-    The topics are visited in a seeded random order, and one is held out if that brings the share closer to
+    The topics are visited in a random order (of `seed`), and one is held out if that brings the share closer to
     the one asked for. Each part keeps the order of `texts`, joined by blank lines, and has at least one topic.
     Raises ValueError if there are fewer than two topics.
 

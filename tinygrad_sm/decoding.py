@@ -63,7 +63,7 @@ class Hypothesis(NamedTuple):
 
 
 def length_penalty(length: int, alpha: float) -> float:
-    """Return ((5 + length) / 6)^α, which log-probabilities are divided by (Wu et al. 2016); 1 for α = 0.
+    """Return ((5 + length) / 6)^α, which log-probabilities are divided by (Wu et al. 2016); 1 for `alpha` = 0.
 
     >>> length_penalty(7, 0.0), length_penalty(7, 1.0)
     (1.0, 2.0)
@@ -76,7 +76,8 @@ def greedy(
 ) -> list[Hypothesis]:
     """Write each of B sequences by the likeliest next token, until that is the end; see `beam_search`.
 
-    It is the beam search of width 1, in fewer lines. Of equally likely tokens it takes the first.
+    It is the beam search of width 1, in fewer lines: `step`, `state`, `begin`, `end`, `max_length` and `length_penalty`
+    are those of `beam_search`. Of equally likely tokens it takes the first.
 
     Returns
     -------

@@ -92,6 +92,10 @@ def _grads(outputs: Any, inputs: Sequence[Tensor], cotangents: Any, create_graph
 def vjp(f: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
     """Return f(*primals) and the function that takes a cotangent of the output back to the inputs: c ↦ Jᵀ·c.
 
+    `f` takes Tensors, made of `primals`, and returns one, or a tuple; the function takes a cotangent for each, of its
+    shape, and returns a tuple with a gradient for each primal. Raises TypeError if `f` returns anything else,
+    ValueError for a cotangent of another shape.
+
     >>> import tinygrad_sm as sm
     >>> y, pullback = sm.vjp(lambda x: x**2, sm.Tensor([1.0, 2.0]))
     >>> pullback([1.0, 10.0])
@@ -115,6 +119,8 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 
     The pullback c ↦ Jᵀ·c is linear in c, so *its* pullback is t ↦ J·t: two backward passes make one forward.
 
+    Raises ValueError unless there is a tangent for each primal, of its shape.
+
     >>> import tinygrad_sm as sm
     >>> y, tangent = sm.jvp(lambda x: x**2, [sm.Tensor([1.0, 2.0])], [[1.0, 10.0]])
     >>> tangent
@@ -136,6 +142,9 @@ def jvp(f: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) 
 
 def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = False) -> Tensor:
     """Return ∂f(x)ᵢ/∂xⱼ, of shape (*f(x).shape, *x.shape), a row at a time.
+
+    With `create_graph` it can be differentiated again. Costs a backward pass for each element of f(x). Raises
+    TypeError if `f` returns no Tensor.
 
     >>> import tinygrad_sm as sm
     >>> sm.jacobian(lambda z: sm.softmax(z), sm.Tensor([0.0, 0.0]))
@@ -160,6 +169,8 @@ def jacobian(f: Callable[[Tensor], Tensor], x: Any, *, create_graph: bool = Fals
 def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:
     """Return the second derivatives of a scalar function, of shape (*x.shape, *x.shape).
 
+    It is the Jacobian of the gradient. Raises ValueError if `f` does not return a scalar.
+
     >>> import tinygrad_sm as sm
     >>> sm.hessian(lambda x: (x**3).sum(), sm.Tensor([1.0, 2.0]))
     Tensor([[ 6.,  0.],
@@ -171,14 +182,20 @@ def hessian(f: Callable[[Tensor], Tensor], x: Any) -> Tensor:
 def hvp(f: Callable[[Tensor], Tensor], x: Any, v: Any) -> Tensor:
     """Return the Hessian of a scalar function times a vector of the shape of x, without making the Hessian.
 
+    Costs about two gradients (Pearlmutter 1994). Raises ValueError if `f` does not return a scalar, or for a `v` of
+    another shape.
+
     >>> import tinygrad_sm as sm
     >>> sm.hvp(lambda x: (x**3).sum(), sm.Tensor([1.0, 2.0]), [1.0, 1.0])
     Tensor([ 6., 12.])
     """
     x = _fresh(x)
+    v = np.asarray(v, x.dtype)
+    if v.shape != x.shape:
+        raise ValueError(f"hvp: v of shape {v.shape} must have the shape of x, {x.shape}")
     with enable_grad():
         slope = _slope(f, "hvp")(x)
-    return _grads([slope], [x], [np.asarray(v, x.dtype)])[0]
+    return _grads([slope], [x], [v])[0]
 
 
 def _slope(f: Callable[[Tensor], Tensor], caller: str) -> Callable[[Tensor], Tensor]:

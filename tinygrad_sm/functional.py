@@ -52,6 +52,9 @@ __all__ = [
 def dropout(x: Any, p: float = 0.5, training: bool = True, *, rng: np.random.Generator | None = None) -> Any:
     """Set each element to zero with probability p, and divide the others by 1 − p; do nothing unless `training`.
 
+    `x` holds floats; `rng` is a NumPy generator, that of `manual_seed` by default. Raises ValueError for p outside
+    [0, 1), TypeError for integers. Source: Srivastava et al. 2014, with the scaling moved to training.
+
     >>> import numpy as np, tinygrad_sm as sm
     >>> sm.functional.dropout(sm.Tensor([1.0, 1.0, 1.0]), 0.5, rng=np.random.default_rng(1))
     Tensor([0., 2., 2.])

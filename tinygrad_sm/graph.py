@@ -26,7 +26,14 @@ Role = Literal["input", "parameter", "constant", "op", "loss"]
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A tensor of the graph, or an array that stood among the arguments of an op."""
+    """A tensor of the graph, or an array that stood among the arguments of an op.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
+    >>> node = sm.Graph((x * 3).sum())["n1"]
+    >>> node.label, node.formula, node.value.tolist(), node.grad.tolist()
+    ('mul 3', 'a·b', [3.0, 6.0], [1.0, 1.0])
+    """
 
     id: str  # "n7": numbered in creation order
     role: Role
@@ -61,7 +68,13 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """One use of a node as an argument; `a + a` has two edges from `a`."""
+    """One use of a node as an argument; `a + a` has two edges from `a`.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0], requires_grad=True)
+    >>> [(edge.id, edge.share.tolist()) for edge in sm.Graph((x * x).sum()).edges[:2]]
+    [('e_n0_n1', [1.0, 2.0]), ('e_n0_n1_2', [1.0, 2.0])]
+    """
 
     id: str  # "e_n6_n7"; a second one between the same nodes is "e_n6_n7_2"
     source: str
@@ -204,7 +217,14 @@ class Graph:
         ]
 
     def edges_into(self, node: Node) -> list[Edge]:
-        """Return the edges that bring a node its arguments, in their order."""
+        """Return the edges that bring a node its arguments, in their order.
+
+        >>> import tinygrad_sm as sm
+        >>> a, b = (sm.Tensor([n], requires_grad=True) for n in (1.0, 2.0))
+        >>> graph = sm.Graph((a - b).sum())
+        >>> [edge.share.tolist() for edge in graph.edges_into(graph["n2"])]
+        [[1.0], [-1.0]]
+        """
         return self._into.get(node.id, [])
 
     def edges_from(self, node: Node) -> list[Edge]:
@@ -212,11 +232,23 @@ class Graph:
 
         Their shares, and the `seed` of a node where the backward pass starts, add up to its gradient, unless a hook
         replaced it.
+
+        >>> import tinygrad_sm as sm
+        >>> x = sm.Tensor([1.0, 2.0], requires_grad=True)
+        >>> graph = sm.Graph((x * x).sum())
+        >>> sum(edge.share for edge in graph.edges_from(graph["n0"])).tolist(), graph["n0"].grad.tolist()
+        ([2.0, 4.0], [2.0, 4.0])
         """
         return self._from.get(node.id, [])
 
     def backward_order(self) -> list[Node]:
-        """Return the nodes that get a gradient, in the order in which the backward pass completes it: newest first."""
+        """Return the nodes that get a gradient, in the order in which the backward pass completes it: newest first.
+
+        >>> import tinygrad_sm as sm
+        >>> x = sm.Tensor([1.0, 2.0], requires_grad=True)
+        >>> [node.label for node in sm.Graph(x.exp().sum()).backward_order()]
+        ['sum', 'exp', 'parameter']
+        """
         return [node for node in reversed(self.nodes) if node.grad is not None]
 
     def first_nonfinite(self) -> dict[str, str]:

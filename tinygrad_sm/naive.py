@@ -16,6 +16,8 @@ from .ops.indexing import one_hot
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(z) / Σ exp(z), which is inf/inf = NaN for logits of 1000, and 0/0 = NaN for −1000.
 
+    `x` are logits of any shape, and `axis` is that of the classes.
+
     >>> import numpy as np, tinygrad_sm as sm
     >>> with np.errstate(over="ignore", invalid="ignore"):
     ...     sm.naive.softmax(sm.Tensor([1000.0, 1000.0]))
@@ -28,6 +30,8 @@ def softmax(x: Any, axis: int = -1) -> Any:
 def stable_softmax(x: Any, axis: int = -1) -> Any:
     """Do the same with the maximum subtracted first, which cannot overflow; step by step, in simple ops.
 
+    `x` are logits of any shape, and `axis` is that of the classes.
+
     >>> import tinygrad_sm as sm
     >>> sm.naive.stable_softmax(sm.Tensor([1000.0, 1000.0]))
     Tensor([0.5, 0.5])
@@ -39,6 +43,8 @@ def stable_softmax(x: Any, axis: int = -1) -> Any:
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """Return the log of the (stable) softmax, which is −inf where a probability underflowed to 0.
 
+    `x` are logits of any shape, and `axis` is that of the classes.
+
     >>> import numpy as np, tinygrad_sm as sm
     >>> with np.errstate(divide="ignore"):
     ...     sm.naive.log_softmax(sm.Tensor([-1.0, 10.0, 5000.0]))
@@ -49,6 +55,8 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 
 def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
     """Mean of −Σ y·log softmax(z) with one-hot y: 0·(−inf) = NaN where another class underflowed.
+
+    `logits` are of any shape, `axis` is that of the classes, and `target` are class indices, of the other axes.
 
     >>> import tinygrad_sm as sm
     >>> print(f"{sm.naive.cross_entropy(sm.Tensor([[1.0, 2.0, 3.0]]), [2]):.4f}")
@@ -66,6 +74,8 @@ def cross_entropy(logits: Any, target: Any, axis: int = -1) -> Any:
 
 def mae_loss(logits: Any, target: Any) -> Any:
     """Mean of 1 − softmax(z)[y]: its gradient p_y·(1 − p_y) vanishes where the model is wrong and sure of it.
+
+    `logits` are (…, C), and `target` (…) class indices.
 
     >>> import tinygrad_sm as sm
     >>> z = sm.Tensor([[10.0, 0.0]], requires_grad=True)

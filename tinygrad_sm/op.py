@@ -44,7 +44,7 @@ class Op:
 
     `definition`, which makes an op *fused*, is the same function composed of simple ops: what `create_graph=True`
     differentiates and tests compare with, so that `vjp` runs on arrays only and may overwrite the residual.
-    `formula`, `gradient` and `latex` (both) serve pictures and documents, `samples` from `domain` serve tests, and
+    `name`, `formula`, `gradient` and `latex` (both) serve pictures and pages, `samples` from `domain` serve tests, and
     `numpy` lists the NumPy functions that this op stands for on Tensors. An op of one's own:
 
     >>> import tinygrad_sm as sm

@@ -22,6 +22,28 @@ class SGD(Optimizer):
 
     With `nesterov`, d = (g + wd·p) + μ·b.
 
+    Parameters
+    ----------
+    params : iterable of Tensors, or of groups
+        Such as model.parameters(); a group is a dict with "params" and options of its own.
+    lr : float
+        Learning rate.
+    momentum, dampening : float
+        μ, and what the share of a new d lacks of 1.
+    weight_decay : float
+        wd.
+    nesterov : bool
+        Look ahead; it needs a momentum and no dampening.
+
+    Raises
+    ------
+    ValueError
+        For options out of their range, or no parameters.
+    TypeError
+        For a module in place of its parameters.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([1.0], requires_grad=True)
     >>> optimizer = sm.optim.SGD([w], lr=0.1)
@@ -62,6 +84,28 @@ class Adam(Optimizer):
 
     m ← β₁·m + (1 − β₁)·g and v ← β₂·v + (1 − β₂)·g²; m̂ and v̂ are divided by 1 − βᵗ, since both start at 0.
 
+    Parameters
+    ----------
+    params : iterable of Tensors, or of groups
+        Such as model.parameters(); a group is a dict with "params" and options of its own.
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        β₁ and β₂: how slowly the means of g and g² move.
+    eps : float
+        ε, against division by 0.
+    weight_decay : float
+        wd: wd·p is added to the gradient.
+
+    Raises
+    ------
+    ValueError
+        For options out of their range, or no parameters.
+    TypeError
+        For a module in place of its parameters.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([1.0], requires_grad=True)
     >>> optimizer = sm.optim.Adam([w], lr=0.1)
@@ -103,6 +147,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017): p ← p·(1 − lr·wd) before the step.
 
+    `weight_decay` is that wd; params, lr, betas, eps and the errors are those of `Adam`.
+
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([1.0], requires_grad=True)
     >>> optimizer = sm.optim.AdamW([w], lr=0.1, weight_decay=0.1)
@@ -123,6 +169,9 @@ class AdamW(Adam):
 
 class Schedule:
     """Base of the schedules: each step sets every group's learning rate to its base rate times `factor(count)`.
+
+    The base rates are those that the groups of the `optimizer` have when the schedule is made. Raises TypeError for
+    anything but an optimiser, ValueError for one without a learning rate.
 
     >>> import tinygrad_sm as sm
     >>> class Halving(sm.optim.Schedule):
@@ -176,6 +225,9 @@ class Schedule:
 class CosineSchedule(Schedule):
     """Rise linearly for `warmup` steps, then fall along a cosine to `floor` times the base rate at `total` steps.
 
+    `optimizer` is the one whose rate it sets. Source: Loshchilov and Hutter 2016. Raises ValueError unless
+    0 ≤ warmup ≤ total and 0 ≤ floor ≤ 1.
+
     >>> import tinygrad_sm as sm
     >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=1.0)
     >>> schedule = sm.optim.CosineSchedule(optimizer, total=4, warmup=2)
@@ -206,7 +258,9 @@ class CosineSchedule(Schedule):
 
 
 class StepSchedule(Schedule):
-    """Multiply the rate by `gamma` every `step_size` steps.
+    """Multiply the rate of an `optimizer` by `gamma` every `step_size` steps.
+
+    Raises ValueError unless `step_size` is at least 1 and `gamma` at least 0.
 
     >>> import tinygrad_sm as sm
     >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=1.0)
@@ -233,6 +287,9 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float) -> f
 
     A norm that is infinite or NaN is returned too, and then no gradient is touched: a training loop that wants to
     skip such a step asks `math.isfinite(norm)`. Without any gradient the norm is 0. A tensor given twice counts once.
+
+    Raises ValueError for a `max_norm` that is not above 0, TypeError for `parameters` that are not Tensors. Source:
+    Pascanu et al. 2013.
 
     >>> import tinygrad_sm as sm
     >>> w = sm.Tensor([3.0, 4.0], requires_grad=True)

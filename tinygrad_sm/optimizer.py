@@ -91,6 +91,17 @@ class Optimizer:
     """Base of the optimisers: parameter groups, and their state by name.
 
     `params` is a sequence of Tensors, or of dicts with "params" and options of their own (parameter groups).
+
+    >>> import numpy as np, tinygrad_sm as sm
+    >>> class SignDescent(sm.optim.Optimizer):
+    ...     def update(self, p, g, old, new, out, t, options):
+    ...         np.subtract(p, options["lr"] * np.sign(g), out=out)
+    >>> w = sm.Tensor([1.0], requires_grad=True)
+    >>> optimizer = SignDescent([w], lr=0.25)
+    >>> (w * w).sum().backward()
+    >>> optimizer.step()
+    >>> w.item()
+    0.75
     """
 
     buffers: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter; "t" counts its steps

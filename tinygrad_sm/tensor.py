@@ -62,7 +62,7 @@ def _holds_tensors(x: Any) -> bool:
 class Tensor:
     """An n-dimensional array that remembers how it was computed.
 
-    An array is used as it is, without a copy; lists and scalars of floats become float32 (`set_default_dtype`).
+    An array as `data` is used as it is; lists and scalars of floats become float32 (`set_default_dtype`), or `dtype`.
     With `requires_grad`, `backward` adds this tensor's gradient to `.grad`. `name` is for pictures and messages.
 
     >>> import tinygrad_sm as sm

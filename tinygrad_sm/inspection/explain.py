@@ -33,7 +33,12 @@ MOST = 1000  # elements of an array in full with numbers=True
 
 @dataclass(frozen=True)
 class Explanation:
-    """An explanation in blocks; it prints as text, and a notebook shows it with its formulas typeset."""
+    """An explanation in blocks; it prints as text, and a notebook shows it with its formulas typeset.
+
+    >>> import tinygrad_sm as sm
+    >>> print(sm.explain("exp").markdown().splitlines()[0])
+    ## The op exp
+    """
 
     title: str
     blocks: tuple[Block, ...] = field(repr=False)
@@ -67,6 +72,13 @@ class Explanation:
         ------
         ValueError
             For another ending than .txt, .md, .html or .tex.
+
+        Examples
+        --------
+        >>> import tempfile, tinygrad_sm as sm
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sm.explain("softmax").save(f"{folder}/softmax.md").name
+        'softmax.md'
         """
         path = Path(path)
         writers: dict[str, Callable[[], str]] = {

@@ -298,6 +298,8 @@ def _ratio(a: float, b: float) -> float:
 def layer_norms(module: Module, flow: Mapping[str, Mapping[str, float]] | None = None) -> dict[str, float]:
     """Return the joint gradient norm of each layer: of each direct child, and of each item of a list of children.
 
+    `module` is the model after `backward()`, and `flow` what `gradient_flow` returned for it, if that is there already.
+
     >>> import numpy as np, tinygrad_sm as sm
     >>> mlp = sm.nn.Sequential(sm.nn.Linear(2, 3), sm.nn.ReLU(), sm.nn.Linear(3, 1))
     >>> mlp(np.ones((1, 2), np.float32)).sum().backward()

@@ -46,7 +46,13 @@ class OpRow:
 
 @dataclass(frozen=True, repr=False)
 class OpsReport:
-    """What `check` found: a row per op. It is true if some were checked and none failed, and prints as a table."""
+    """What `check` found: a row per op. It is true if some were checked and none failed, and prints as a table.
+
+    >>> import tinygrad_sm as sm
+    >>> report = sm.ops.check("exp")
+    >>> bool(report), report.failures
+    (True, ())
+    """
 
     rows: tuple[OpRow, ...]
 

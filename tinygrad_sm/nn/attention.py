@@ -71,6 +71,8 @@ class MultiHeadAttention(Module):
         Share of the attention weights set to zero in training.
     bias : bool
         Whether the two projections have a bias.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
 
     Attributes
     ----------
@@ -151,6 +153,8 @@ class CrossAttention(Module):
     ----------
     d_model, n_heads, scaled, dropout, bias
         As in `MultiHeadAttention`.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
 
     Attributes
     ----------

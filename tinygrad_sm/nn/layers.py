@@ -53,6 +53,17 @@ def check_options(layer: str, function: Any, given: tuple[Any, ...], options: di
 class Linear(Module):
     """x·Wᵀ + b, with `weight` (out, in) and `bias` (out,), both drawn from U(−1/√in, 1/√in) as in PyTorch.
 
+    Parameters
+    ----------
+    in_features, out_features : int
+        Lengths of the last axis of input and output.
+    bias : bool
+        Whether there is a b.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
+
+    Examples
+    --------
     >>> import numpy as np, tinygrad_sm as sm
     >>> sm.nn.Linear(3, 2)(sm.Tensor(np.ones((5, 3), np.float32))).shape
     (5, 2)
@@ -78,6 +89,15 @@ class Linear(Module):
 class Embedding(Module):
     """A table of `num_embeddings` rows of length `embedding_dim`, looked up by integers; normal with variance 1.
 
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        Number of rows, and their length.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> sm.nn.Embedding(10, 4)([1, 2, 3]).shape
     (3, 4)
@@ -96,6 +116,21 @@ class Embedding(Module):
 class LayerNorm(Module):
     """Normalize the last axes to mean 0 and variance 1, then scale by `weight` and shift by `bias`.
 
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        Lengths of the last axes, which are normalized together.
+    eps : float
+        Added to the variance.
+    bias : bool
+        Whether there is a shift.
+
+    Notes
+    -----
+    Source: Ba, Kiros and Hinton 2016.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> sm.nn.LayerNorm(2)(sm.Tensor([[1.0, 3.0]])).data.round(3)
     array([[-1.,  1.]], dtype=float32)
@@ -116,6 +151,19 @@ class LayerNorm(Module):
 class RMSNorm(Module):
     """Divide the last axes by their root mean square, then scale by `weight`.
 
+    Parameters
+    ----------
+    normalized_shape : int or tuple of int
+        Lengths of the last axes, which are normalized together.
+    eps : float
+        Added to the mean square.
+
+    Notes
+    -----
+    Source: Zhang and Sennrich 2019.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> sm.nn.RMSNorm(2)(sm.Tensor([[3.0, 3.0]])).data.round(3)
     array([[1., 1.]], dtype=float32)
@@ -134,6 +182,8 @@ class RMSNorm(Module):
 class Dropout(Module):
     """Set each element to zero with probability p while training, and scale the others by 1/(1 − p).
 
+    `p` is in [0, 1); else ValueError. Source: Srivastava et al. 2014.
+
     >>> import tinygrad_sm as sm
     >>> sm.nn.Dropout(0.5).eval()(sm.Tensor([1.0, 2.0]))
     Tensor([1., 2.])
@@ -150,6 +200,9 @@ class Dropout(Module):
 
 class Sequential(Module):
     """Modules (or functions) applied one after the other.
+
+    `layers` are given one by one, each called with what the one before returned. Raises TypeError for what cannot be
+    called, and for a class in place of a layer.
 
     >>> import tinygrad_sm as sm
     >>> mlp = sm.nn.Sequential(sm.nn.Linear(64, 16), sm.nn.ReLU(), sm.nn.Linear(16, 10))
@@ -194,6 +247,8 @@ class ReLU(Module):
 
 class GELU(Module):
     """x·Φ(x), in the tanh form by default.
+
+    `approximate` is "tanh", or "none" for the exact one, which needs SciPy. Source: Hendrycks and Gimpel 2016.
 
     >>> import tinygrad_sm as sm
     >>> sm.nn.GELU()(sm.Tensor([-1.0, 0.0, 1.0]))
@@ -251,6 +306,8 @@ class Sigmoid(Module):
 class Softmax(Module):
     """Probabilities from logits. Don't put it before CrossEntropyLoss, which takes logits.
 
+    `axis` is that of the classes, and logits are divided by `temperature`.
+
     >>> import tinygrad_sm as sm
     >>> sm.nn.Softmax()(sm.Tensor([0.0, 0.0]))
     Tensor([0.5, 0.5])
@@ -268,6 +325,8 @@ class Softmax(Module):
 class LogSoftmax(Module):
     """Log-probabilities from logits; what NLLLoss takes.
 
+    `axis` is that of the classes, and logits are divided by `temperature`.
+
     >>> import tinygrad_sm as sm
     >>> sm.nn.LogSoftmax()(sm.Tensor([0.0, 0.0]))
     Tensor([-0.6931472, -0.6931472])
@@ -284,6 +343,8 @@ class LogSoftmax(Module):
 
 class CrossEntropyLoss(Module):
     """`F.cross_entropy` with its options kept: logits and targets to a loss in nats.
+
+    The options are those of that function: weight, ignore_index, label_smoothing, reduction, axis; all by name.
 
     >>> import tinygrad_sm as sm
     >>> print(f"{sm.nn.CrossEntropyLoss(label_smoothing=0.1)(sm.Tensor([[0.0, 0.0]]), [1]):.4f}")
@@ -304,6 +365,8 @@ class CrossEntropyLoss(Module):
 class NLLLoss(Module):
     """`F.nll_loss` with its options kept: log-probabilities and class indices to a loss in nats.
 
+    The options are those of that function: weight, ignore_index, reduction, axis; all by name.
+
     >>> import tinygrad_sm as sm
     >>> print(f"{sm.nn.NLLLoss()(sm.nn.LogSoftmax()(sm.Tensor([[0.0, 0.0]])), [1]).item():.4f}")
     0.6931
@@ -322,6 +385,8 @@ class NLLLoss(Module):
 
 class MSELoss(Module):
     """Mean squared error.
+
+    `reduction` is "mean" over all elements, "sum" or "none".
 
     >>> import tinygrad_sm as sm
     >>> sm.nn.MSELoss()(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0])).item()

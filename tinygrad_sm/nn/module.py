@@ -77,7 +77,12 @@ class Module:
                 yield from _walk(f"{prefix}.{name}" if prefix else name, value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield (path, module) for this module (path "") and all inside it, each once."""
+        """Yield (path, module) for this module (path "") and all inside it, each once.
+
+        >>> import tinygrad_sm as sm
+        >>> [path for path, _ in sm.nn.Sequential(sm.nn.Linear(2, 3), sm.nn.ReLU()).named_modules()]
+        ['', 'layers.0', 'layers.1']
+        """
         seen, stack = set(), [(prefix, self)]
         while stack:
             path, module = stack.pop()
@@ -87,7 +92,12 @@ class Module:
                 stack += [(p, m) for p, m in module._members(path) if isinstance(m, Module)][::-1]
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield (path, tensor) for every parameter; one that is shared appears once, under its first path."""
+        """Yield (path, tensor) for every parameter; one that is shared appears once, under its first path.
+
+        >>> import tinygrad_sm as sm
+        >>> [(path, p.shape) for path, p in sm.nn.Linear(2, 3).named_parameters()]
+        [('weight', (3, 2)), ('bias', (3,))]
+        """
         seen = set()
         for path, module in self.named_modules():
             for name, item in module._members(path):
@@ -96,11 +106,21 @@ class Module:
                     yield name, item
 
     def parameters(self) -> list[Tensor]:
-        """Return all parameters, each once."""
+        """Return all parameters, each once.
+
+        >>> import tinygrad_sm as sm
+        >>> sum(p.size for p in sm.nn.Linear(2, 3).parameters())
+        9
+        """
         return [p for _, p in self.named_parameters()]
 
     def state_dict(self) -> dict[str, Array]:
-        """Return the arrays of all parameters by path."""
+        """Return the arrays of all parameters by path.
+
+        >>> import tinygrad_sm as sm
+        >>> sorted(sm.nn.Linear(2, 3).state_dict())
+        ['bias', 'weight']
+        """
         return {path: p.data for path, p in self._by_path().items()}
 
     def _by_path(self) -> dict[str, Tensor]:
@@ -124,6 +144,14 @@ class Module:
             That lists every missing name, unexpected name and wrong shape.
         TypeError
             If it is not a dict of arrays.
+
+        Examples
+        --------
+        >>> import numpy as np, tinygrad_sm as sm
+        >>> layer = sm.nn.Linear(1, 1)
+        >>> layer.load_state_dict({"weight": np.array([[2.0]]), "bias": np.array([1.0])})
+        >>> layer(sm.Tensor([3.0])).item()
+        7.0
         """
         own = self._by_path()
         arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
@@ -136,7 +164,12 @@ class Module:
             p.data = converted[name]
 
     def train(self, mode: bool = True) -> Module:
-        """Switch this module and all inside it to training (dropout works), or with False to evaluation."""
+        """Switch this module and all inside it to training (dropout works), or with False to evaluation.
+
+        >>> import tinygrad_sm as sm
+        >>> sm.nn.Dropout(0.5).train(False)(sm.Tensor([1.0, 2.0]))
+        Tensor([1., 2.])
+        """
         mode = toggle(mode, "mode", "train")
         for _, module in self.named_modules():
             module.training = mode
@@ -147,11 +180,27 @@ class Module:
         return self.train(False)
 
     def evaluating(self) -> AbstractContextManager[None]:
-        """Switch to evaluation inside a `with` block; each part gets its own mode back after."""
+        """Switch to evaluation inside a `with` block; each part gets its own mode back after.
+
+        >>> import tinygrad_sm as sm
+        >>> drop = sm.nn.Dropout(0.5)
+        >>> with drop.evaluating():
+        ...     y = drop(sm.Tensor([1.0, 2.0]))
+        >>> y.tolist(), drop.training
+        ([1.0, 2.0], True)
+        """
         return evaluating([module for _, module in self.named_modules()])
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Forget the gradients of all parameters.
+
+        >>> import tinygrad_sm as sm
+        >>> layer = sm.nn.Linear(1, 1)
+        >>> layer(sm.Tensor([3.0])).sum().backward()
+        >>> layer.zero_grad()
+        >>> layer.weight.grad is None
+        True
+        """
         for p in self.parameters():
             p.grad = None
 

@@ -24,6 +24,21 @@ class TransformerDecoderBlock(Module):
 
     x + attn(ln1(x)), then x + cross(ln2(x), memory), then x + mlp(ln3(x)).
 
+    Parameters
+    ----------
+    d_model, n_heads : int
+        Width, and heads that it is divided among.
+    d_ff : int, optional
+        Width between the two layers; 4·d_model by default.
+    scaled : bool
+        The √d_k toggle.
+    dropout : float
+        In attention, and after each part.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
+
+    Examples
+    --------
     >>> import numpy as np, tinygrad_sm as sm
     >>> x, memory = (sm.Tensor(np.ones((1, n, 8), np.float32)) for n in (3, 5))
     >>> sm.nn.TransformerDecoderBlock(8, 2)(x, memory).shape
@@ -72,6 +87,8 @@ class Transformer(Module):
         The √d_k toggle, down to the scores of every head.
     dropout : float
         In attention and after each part of a block.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
 
     Notes
     -----

@@ -24,6 +24,23 @@ class TransformerBlock(Module):
     x + attn(ln1(x)), then x + mlp(ln2(x)); `d_ff` is the width between (4·d_model by default), `scaled` the
     √d_k toggle.
 
+    Parameters
+    ----------
+    d_model, n_heads : int
+        Width, and heads that it is divided among.
+    d_ff : int, optional
+        Width between the two layers; 4·d_model by default.
+    causal : bool
+        Whether a position sees only itself and what is before it.
+    scaled : bool
+        The √d_k toggle.
+    dropout : float
+        In attention, and after each part.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
+
+    Examples
+    --------
     >>> import numpy as np, tinygrad_sm as sm
     >>> sm.nn.TransformerBlock(8, 2)(sm.Tensor(np.ones((1, 3, 8), np.float32))).shape
     (1, 3, 8)
@@ -64,6 +81,8 @@ class TransformerLM(Module):
         "gpt2": all weights normal with standard deviation 0.02, those that write to the residual stream
         divided by √(2·n_layers), biases 0. "unit": as that, but with query and key weights of standard deviation
         1/√d_model, so that the entries of q and k have variance 1, as the argument for √d_k assumes.
+    rng : numpy.random.Generator, optional
+        Draws the weights; that of `manual_seed` by default.
 
     Notes
     -----
@@ -175,6 +194,13 @@ class TransformerLM(Module):
             Sample among the fewest tokens whose probabilities sum to p or more.
         rng : numpy.random.Generator, optional
             Default that of `manual_seed`.
+
+        Examples
+        --------
+        >>> import numpy as np, tinygrad_sm as sm
+        >>> lm = sm.nn.TransformerLM(11, d_model=8, n_heads=2, n_layers=1, context=5)
+        >>> len(list(lm.stream([1, 2], max_new_tokens=3, temperature=0)))
+        3
         """
         count(max_new_tokens, "max_new_tokens", "generate", 0)
         tokens = np.atleast_2d(np.asarray(prompt))

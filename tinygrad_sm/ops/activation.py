@@ -185,6 +185,8 @@ def gelu(x: Any, approximate: str = "tanh") -> Any:
 
     `approximate="tanh"`, the default and what GPT-2 uses, needs NumPy only; "none" is exact and needs SciPy.
 
+    Raises ValueError for another `approximate`, ImportError where "none" finds no SciPy.
+
     >>> import tinygrad_sm as sm
     >>> print(f"{sm.functional.gelu(sm.Tensor(1.0)):.4f}")
     0.8412

@@ -245,6 +245,8 @@ _clip = Op(
 def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
     """Limit `x` to the interval [a_min, a_max]; None leaves a side open. At a bound the gradient passes.
 
+    `min` and `max` are PyTorch's names for the bounds. Raises ValueError if neither is given.
+
     >>> import tinygrad_sm as sm
     >>> sm.clip(sm.Tensor([-2.0, 0.5, 2.0]), -1.0, 1.0)
     Tensor([-1. ,  0.5,  1. ])

@@ -91,6 +91,9 @@ def _along(indices: Array, axis: int) -> tuple[Any, ...]:
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     """Take, for each row along `axis`, the elements at `indices`, which has as many axes as `x`.
 
+    The result has the shape of `indices`. Raises ValueError for another number of axes, IndexError for an index out of
+    range, TypeError for indices that are not integers.
+
     >>> import numpy as np, tinygrad_sm as sm
     >>> log_probs = sm.Tensor([[-0.1, -2.3], [-1.2, -0.4]])
     >>> sm.take_along_axis(log_probs, np.array([[0], [1]]))
@@ -209,6 +212,9 @@ def _first_bad(indices: Array, n: int) -> int:
 
 def one_hot(indices: Any, num_classes: int, *, dtype: Any = None) -> Tensor:
     """Return rows that are 1 at the index and 0 elsewhere: shape (*indices.shape, num_classes), float32.
+
+    `dtype` is that of the result. It carries no gradient. Raises IndexError for an index that is not in
+    0 … num_classes − 1, TypeError for indices that are not integers.
 
     >>> import tinygrad_sm as sm
     >>> sm.functional.one_hot([2, 0], 3)

@@ -99,6 +99,8 @@ _linear = Op(
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """Return x·Wᵀ + b, for x (…, in), weight (out, in) and bias (out,); the result is (…, out).
 
+    Raises ValueError, with the shapes, if they do not fit.
+
     >>> import tinygrad_sm as sm
     >>> sm.functional.linear(sm.Tensor([1.0, 2.0]), sm.Tensor([[1.0, 1.0], [0.0, 1.0]]), sm.Tensor([0.5, 0.5]))
     Tensor([3.5, 2.5])
@@ -154,6 +156,10 @@ _einsum = Op(
 
 def einsum(subscripts: str, *operands: Any) -> Any:
     """Sum products over the indices that are not in the output, as `np.einsum` does; `...` included.
+
+    `subscripts` is such as "ij,jk->ik", and `operands` are Tensors or arrays, one for each term before the arrow. The
+    gradient of one is the einsum of the incoming gradient and the others. Raises ValueError if the terms do not match
+    the operands or their shapes.
 
     >>> import numpy as np, tinygrad_sm as sm
     >>> a, b = sm.Tensor(np.ones((2, 3))), sm.Tensor(np.ones((3, 4)))

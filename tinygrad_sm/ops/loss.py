@@ -303,6 +303,24 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
     Q·(KL(q/Q ‖ p) + log Q), which may be negative, and its gradient with respect to log p is −q. An entry q < 0 has no
     logarithm and gives NaN.
 
+    Parameters
+    ----------
+    log_probs : Tensor or array_like of floats
+        log p, of any shape.
+    target : Tensor or array_like of floats
+        q, or log q; of the same shape.
+    reduction : {"mean", "batchmean", "sum", "none"}
+        What is made of the elements' losses.
+    log_target : bool
+        Whether `target` is log q.
+
+    Raises
+    ------
+    ValueError
+        For shapes that differ, or an unknown reduction.
+
+    Examples
+    --------
     >>> import tinygrad_sm as sm
     >>> p = sm.Tensor([[0.5, 0.5]])
     >>> print(f"{sm.functional.kl_div(p.log(), sm.Tensor([[1.0, 0.0]]), reduction='batchmean'):.4f}")
@@ -325,6 +343,9 @@ def kl_div(log_probs: Any, target: Any, *, reduction: str = "mean", log_target: 
 def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Mean squared error, (input − target)², for arrays of one shape.
 
+    `reduction` is "mean" over all elements, "sum" or "none". Raises ValueError for shapes that differ (nothing is
+    broadcast), or an unknown reduction.
+
     >>> import tinygrad_sm as sm
     >>> sm.functional.mse_loss(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0]))
     Tensor(2.)
@@ -336,6 +357,9 @@ def mse_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
 
 def l1_loss(input: Any, target: Any, *, reduction: str = "mean") -> Any:
     """Mean absolute error, |input − target|, for arrays of one shape.
+
+    `reduction` is "mean" over all elements, "sum" or "none". Raises ValueError for shapes that differ (nothing is
+    broadcast), or an unknown reduction.
 
     >>> import tinygrad_sm as sm
     >>> sm.functional.l1_loss(sm.Tensor([1.0, 2.0]), sm.Tensor([1.0, 4.0]))

@@ -193,6 +193,8 @@ _cumsum = Op(
 def cumsum(x: Any, axis: int | None = None, **other: Any) -> Any:
     """Return the sums of the elements so far along an axis, or over all elements in order (None).
 
+    Backward: the sums from the other end. Raises IndexError for an axis that is not there.
+
     >>> import tinygrad_sm as sm
     >>> sm.cumsum(sm.Tensor([1.0, 2.0, 3.0]))
     Tensor([1., 3., 6.])

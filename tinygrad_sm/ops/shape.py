@@ -120,6 +120,8 @@ _concatenate = Op(
 def reshape(x: Any, *shape: Any) -> Any:
     """Return the same elements in another shape; one length may be −1.
 
+    `shape` is one integer per axis, or one tuple. Raises ValueError if the elements don't fill it.
+
     >>> import tinygrad_sm as sm
     >>> sm.Tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, -1).shape
     (2, 2)
@@ -136,6 +138,8 @@ def transpose(x: Any, *axes: Any) -> Any:
     """Permute the axes: reversed by default, else in the order given, as `np.transpose` does.
 
     PyTorch's `x.transpose(1, 2)`, which exchanges two axes, is `x.swapaxes(1, 2)` here.
+
+    `axes` are integers, or one tuple. Raises ValueError unless each axis is named once, IndexError out of range.
 
     >>> import tinygrad_sm as sm
     >>> sm.transpose(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -155,6 +159,8 @@ def transpose(x: Any, *axes: Any) -> Any:
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes.
 
+    `axis1` and `axis2` may be negative, counted from the end. Raises IndexError for an axis that is not there.
+
     >>> import tinygrad_sm as sm
     >>> sm.swapaxes(sm.Tensor([[1.0, 2.0]]), 0, 1).shape
     (2, 1)
@@ -168,6 +174,9 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Move axes to other positions; the others keep their order.
+
+    `source` and `destination` are integers, or tuples of one length. Raises ValueError for an axis given twice,
+    IndexError for one that is not there.
 
     >>> import tinygrad_sm as sm
     >>> sm.moveaxis(sm.Tensor([[[1.0], [2.0]]]), 0, -1).shape
@@ -186,6 +195,8 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 def expand_dims(x: Any, axis: Any) -> Any:
     """Insert an axis of length 1 at each position of `axis`.
 
+    `axis` is an integer or a tuple, counted in the result. Raises IndexError for one out of its range.
+
     >>> import tinygrad_sm as sm
     >>> sm.expand_dims(sm.Tensor([1.0, 2.0]), 0).shape
     (1, 2)
@@ -201,6 +212,8 @@ def expand_dims(x: Any, axis: Any) -> Any:
 
 def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:
     """Remove axes of length 1: all, or those named.
+
+    `axis` is an integer or a tuple. Raises ValueError for an axis of another length.
 
     >>> import tinygrad_sm as sm
     >>> sm.squeeze(sm.Tensor([[1.0, 2.0]]))
@@ -220,6 +233,8 @@ def squeeze(x: Any, axis: Any = None, **other: Any) -> Any:
 def broadcast_to(x: Any, shape: Any) -> Any:
     """Stretch axes of length 1, and add axes in front, to reach `shape`.
 
+    Backward: the sum over what was stretched. Raises ValueError for a shape that cannot be reached.
+
     >>> import tinygrad_sm as sm
     >>> sm.broadcast_to(sm.Tensor([1.0, 2.0]), (2, 2))
     Tensor([[1., 2.],
@@ -238,6 +253,8 @@ def broadcast_to(x: Any, shape: Any) -> Any:
 def flip(x: Any, axis: Any = None) -> Any:
     """Reverse the order of the elements along the axes (all by default).
 
+    `axis` is an integer or a tuple. Raises IndexError for an axis that is not there.
+
     >>> import tinygrad_sm as sm
     >>> sm.flip(sm.Tensor([1.0, 2.0, 3.0]))
     Tensor([3., 2., 1.])
@@ -247,6 +264,8 @@ def flip(x: Any, axis: Any = None) -> Any:
 
 def tril(x: Any, k: int = 0) -> Any:
     """Set what is above the k-th diagonal of the last two axes to zero.
+
+    `k` counts diagonals from the main one, upwards. Raises ValueError for fewer than two axes.
 
     >>> import tinygrad_sm as sm
     >>> sm.tril(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]))
@@ -258,6 +277,8 @@ def tril(x: Any, k: int = 0) -> Any:
 
 def triu(x: Any, k: int = 0) -> Any:
     """Set what is below the k-th diagonal of the last two axes to zero.
+
+    `k` counts diagonals from the main one, upwards. Raises ValueError for fewer than two axes.
 
     >>> import tinygrad_sm as sm
     >>> sm.triu(sm.Tensor([[1.0, 2.0], [3.0, 4.0]]), 1)
@@ -276,6 +297,9 @@ def astype(x: Any, dtype: Any) -> Any:
 
 def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: float = 0.0) -> Any:
     """Add a border of constants: `pad_width` is (before, after) per axis, as in `np.pad`.
+
+    One number stands for all sides, one pair for all axes. `constant_values` fills the border. Raises ValueError for
+    widths that do not fit or are negative, and for any `mode` but "constant".
 
     >>> import tinygrad_sm as sm
     >>> sm.pad(sm.Tensor([1.0, 2.0]), (1, 2))
@@ -297,6 +321,9 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", *, constant_values: floa
 
 def concatenate(tensors: Sequence[Any], axis: int | None = 0, **other: Any) -> Any:
     """Join tensors along an axis that they have; with None, all their elements along one axis.
+
+    `tensors` have equal lengths along the other axes. Raises ValueError if not, or if there are none; IndexError for
+    an axis that is not there.
 
     >>> import tinygrad_sm as sm
     >>> sm.concatenate([sm.Tensor([1.0]), sm.Tensor([2.0, 3.0])])
@@ -327,6 +354,8 @@ def _check_sequence(tensors: Any, axis: Any, other: dict[str, Any], caller: str)
 def stack(tensors: Sequence[Any], axis: int = 0, **other: Any) -> Any:
     """Join tensors of one shape along a new axis.
 
+    `axis` is where the new one stands in the result. Raises ValueError if the shapes differ, or there are none.
+
     >>> import tinygrad_sm as sm
     >>> sm.stack([sm.Tensor([1.0, 2.0]), sm.Tensor([3.0, 4.0])], axis=1)
     Tensor([[1., 3.],
@@ -341,6 +370,9 @@ def stack(tensors: Sequence[Any], axis: int = 0, **other: Any) -> Any:
 
 def split(x: Any, indices_or_sections: Any, axis: int = 0, **other: Any) -> list[Any]:
     """Cut along an axis, into equal parts (an int) or at the indices given; as `np.split`.
+
+    `indices_or_sections` is that integer or those indices. Returns a list. Raises ValueError if the length does not
+    divide, IndexError for an axis that is not there.
 
     >>> import tinygrad_sm as sm
     >>> sm.split(sm.Tensor([1.0, 2.0, 3.0]), [2])

@@ -386,8 +386,8 @@ def log_softmax(x: Any, axis: int = -1, *, temperature: float = 1.0, **other: No
 def logsumexp(x: Any, axis: Any = -1, keepdims: bool = False, *, temperature: float = 1.0, **other: NoReturn) -> Any:
     """Return log Σ exp(x/T) over one axis, a tuple of axes, or all (None); a smooth maximum.
 
-    The result of an empty or all −inf row is −inf, that of a row with +inf is inf. Errors are those of `softmax`.
-    Backward: g·softmax(x/T)/T.
+    T is the `temperature`. The result of an empty or all −inf row is −inf, that of a row with +inf is inf. Errors are
+    those of `softmax`. Backward: g·softmax(x/T)/T.
 
     Examples
     --------

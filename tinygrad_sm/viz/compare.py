@@ -23,7 +23,14 @@ SIDES = ("first", "second")
 
 @dataclass(frozen=True)
 class Difference:
-    """A node that two graphs have in common, and how it differs; or one that only one of them has."""
+    """A node that two graphs have in common, and how it differs; or one that only one of them has.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
+    >>> pictures = sm.compare((x * 2).sum(), (x * 3).sum())
+    >>> print(pictures.differences[0])
+    x: gradient differs by 33 %
+    """
 
     label: str  # its name, else its op
     first: str | None  # its id in the first graph; None: only the second has it
@@ -42,7 +49,14 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Drawing):
-    """The drawing of two graphs, and the list of their differences, in the order of computation."""
+    """The drawing of two graphs, and the list of their differences, in the order of computation.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
+    >>> pictures = sm.compare((x * 2).sum(), (x * 3).sum())
+    >>> len(pictures.differences)
+    3
+    """
 
     differences: tuple[Difference, ...] = field(default=(), repr=False)
 

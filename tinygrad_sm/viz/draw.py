@@ -41,7 +41,16 @@ MAX_NODES = 150
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a graph, which becomes SVG, PNG, PDF or an interactive page on demand. A notebook shows it."""
+    """A picture of a graph, which becomes SVG, PNG, PDF or an interactive page on demand. A notebook shows it.
+
+    >>> import tinygrad_sm as sm
+    >>> x = sm.Tensor([1.0, 2.0], requires_grad=True, name="x")
+    >>> drawing = sm.draw(x.exp().sum(), title="exp and sum")
+    >>> drawing
+    <Drawing: Computation graph of sum: 3 nodes (1 parameter, 1 op, 1 loss), 2 edges.>
+    >>> drawing.svg()[:4], drawing.dot[:7]
+    ('<svg', 'digraph')
+    """
 
     picture: Picture
     alt: str  # what the picture shows, in words
@@ -85,6 +94,14 @@ class Drawing:
             For another ending.
         NoRenderer
             For .png and .pdf where no Graphviz is there to draw them; the same picture as SVG then stands beside.
+
+        Examples
+        --------
+        >>> import tempfile, tinygrad_sm as sm
+        >>> x = sm.Tensor([1.0, 2.0], requires_grad=True)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     sm.draw(x.exp().sum()).save(f"{folder}/graph.html").name
+        'graph.html'
         """
         path = Path(path)
         writers: dict[str, Callable[[], str | bytes]] = {
@@ -137,7 +154,12 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Interactive:
-    """The interactive page, for a notebook to show in a frame."""
+    """The interactive page, for a notebook to show in a frame.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).interactive(height=400).height
+    400
+    """
 
     html: str = field(repr=False)
     height: int

@@ -52,7 +52,14 @@ def brief(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: what, where, why it hurts, the evidence in numbers, and the fix in code."""
+    """One thing that is wrong: what, where, why it hurts, the evidence in numbers, and the fix in code.
+
+    >>> import tinygrad_sm as sm
+    >>> logits = sm.Tensor([[1.0, 2.0, 3.0]], requires_grad=True)
+    >>> report = sm.doctor(sm.cross_entropy(sm.softmax(logits), [2]))
+    >>> report[0].rule, report[0].severity
+    ('softmax-before-cross-entropy', 'error')
+    """
 
     rule: str
     severity: Severity
