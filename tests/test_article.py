@@ -57,3 +57,17 @@ def test_the_factor(said: list[str]) -> None:
         for init in ("unit", "gpt2"):
             a, b, c = (f"{gaps[init, d_k]:.2f}" for d_k in (16, 64, 128))
             assert f"{a}, {b} and {c}" in text
+
+
+def test_perplexity_and_beam_search(said: list[str]) -> None:
+    found = results("pronounce")
+    gains = [t["gain"] for t in found["tests"] if (t["new"], t["old"]) == ([0.1, "beam5"], [0.0, "beam5"])]
+    for text in said:
+        for row in found["table"]:
+            assert row["n"] == 5
+            assert f"{row['perplexity']['mean']:.3f}" in text
+            assert f"{row['perplexity_after']['mean']:.3f}" in text
+            assert row["beam5_search_errors"]["mean"] == 0
+        assert len(gains) == 2
+        for gain in gains:
+            assert f"{gain['mean']:.2f} ± {gain['sd']:.2f}" in text

@@ -95,7 +95,7 @@ def results(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", [e[0] for e in EXPERIMENTS if e[0] != "pronounce"])
+@pytest.mark.parametrize("name", [e[0] for e in EXPERIMENTS])
 def test_results_have_five_seeds_the_command_and_what_it_took(name: str) -> None:
     found = results(name)
     assert len(found["seeds"]) >= 5

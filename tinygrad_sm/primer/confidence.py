@@ -127,9 +127,20 @@ print(f"{sm.cross_entropy(z, 0):.3f}  {sm.cross_entropy(z, 0, label_smoothing=0.
                 "± 0.36 from a smoothed one; a student of 10,000 gains nothing that can be told from either",
             ),
             read(
-                "overconfidence prunes alternatives in beam search; smoothing hurts perplexity, not the output",
+                "label smoothing hurts perplexity (Vaswani et al. 2017)",
+                "holds",
+                found="Transformers that learn to pronounce words: 1.471 becomes 1.538 with ε = 0.1 and 10,000 words "
+                "to learn from, 1.245 becomes 1.368 with 110,591; at the best temperature of each, 1.427 becomes "
+                "1.471, and 1.244 1.261",
+            ),
+            read(
+                "overconfidence prunes alternatives in beam search, so smoothing helps what is decoded",
                 "in part",
-                "Measured by examples/experiments/pronounce.py; see docs/decoding.md.",
+                "It helps with little data, as a regularizer. Pruning is not the reason: no beam of 5 lost a "
+                "word to a truth with a higher score, with or without smoothing, and greedy search gains as "
+                "much. See docs/decoding.md.",
+                "a beam of 5 gets 1.34 ± 0.88 points more of the words right with 10,000 words to learn from, "
+                "0.45 ± 0.95 with 110,591 (five seeds, mean and deviation)",
             ),
             read(
                 "the chart shows a ResNet and a LeNet on CIFAR-100, from Guo et al., cited as [2]",
