@@ -47,6 +47,7 @@ nb_execution_timeout = 300
 nb_merge_streams = True
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
+default_role = "code"  # `x` in a docstring
 copybutton_prompt_text = ">>> "
 
 HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
