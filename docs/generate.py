@@ -51,12 +51,12 @@ def names() -> dict[str, list[tuple[str, Any]]]:
     """Return the public objects of each page of the API, with their full names; each stands on one page only."""
     pages = {
         "tensor": [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in SETTINGS],
-        "derivatives": [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in [*DERIVATIVES]],
+        "derivatives": [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in DERIVATIVES]
+        + [("tinygrad_sm.ops.check", sm.ops.check)],
         "seeing": [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in SEEING],
         "functional": [(f"tinygrad_sm.functional.{name}", getattr(functional, name)) for name in functional.__all__],
         "files": [(f"tinygrad_sm.{name}", getattr(io, name)) for name in ("save", "load")],
     }
-    pages["derivatives"].append(("tinygrad_sm.ops.check", sm.ops.check))
     seen = {id(thing) for page in pages.values() for _, thing in page}
     more = [(f"tinygrad_sm.{name}", getattr(sm, name)) for name in sm.__all__]
     pages["functional"] += [

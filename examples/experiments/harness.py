@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import markdown, spread
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
@@ -128,13 +129,9 @@ def text(table: Sequence[dict[str, Any]], columns: Sequence[str] = (), digits: i
     columns = columns or list(table[0])
 
     def cell(value: Any) -> str:
-        if isinstance(value, dict):
-            deviation = "" if value["sd"] is None else f" ± {value['sd']:.{digits}f}"
-            return f"{value['mean']:.{digits}f}{deviation}"
-        return str(value)
+        return spread(value, f".{digits}f") if isinstance(value, dict) else str(value)
 
-    rows = [list(columns), ["---"] * len(columns), *([cell(row[name]) for name in columns] for row in table)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return markdown(columns, ([cell(row[name]) for name in columns] for row in table))
 
 
 def write(args: Any, content: dict[str, Any]) -> Path:

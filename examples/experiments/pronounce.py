@@ -21,6 +21,7 @@ import pronounce_figures as figures
 import pronounce_measures as measure
 import pronunciations as data
 from pronounce_model import trained
+from tables import markdown, spread
 
 SIZES = {"little": (10_000, 1000, 256), "much": (110_591, 2000, 128)}  # words to train on, steps, words in a batch
 EXAMPLES = ("lough", "chaperone")  # words of the test, for a picture of a search and one of attention
@@ -140,15 +141,14 @@ def into_page(lines: list[str]) -> None:
 
 def told(tests: list[dict[str, Any]]) -> list[str]:
     """Return the lines of a Markdown table of the comparisons."""
-    rows = ["| data | from | to | words right, points | McNemar, p by seed | p by word | pooled |", "|" + " --- |" * 7]
+    head, rows = ["data", "from", "to", "words right, points", "McNemar, p by seed", "p by word", "pooled"], []
     for test in tests:
-        gain, by_seed = test["gain"], ", ".join(f"{one['p']:.2g}" for one in test["by_seed"])
-        deviation = "" if gain["sd"] is None else f" ± {gain['sd']:.2f}"
+        by_seed = ", ".join(f"{one['p']:.2g}" for one in test["by_seed"])
         old, new = (f"ε = {e:g}, {figures.NAMES[name]}" for e, name in (test["old"], test["new"]))
-        cells = [test["data_size"], old, new, f"{gain['mean']:+.2f}{deviation}", by_seed]
+        cells = [test["data_size"], old, new, spread(test["gain"], "+.2f"), by_seed]
         cells += [f"{test[key]['p']:.2g}" for key in ("by_word", "pooled")]
-        rows.append("| " + " | ".join(cells) + " |")
-    return rows
+        rows.append(cells)
+    return markdown(head, rows).splitlines()
 
 
 def pictures(args: Any) -> None:

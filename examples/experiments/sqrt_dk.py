@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import sqrt_dk_figures
 from harness import options, run, save, summary, write
+from tables import markdown, spread
 
 import tinygrad_sm as sm
 from tinygrad_sm import data, training
@@ -108,22 +109,14 @@ def tables(table: list[dict[str, Any]], paired: list[dict[str, Any]]) -> list[st
         name = [row["init"], str(row["d_k"]), row["scores"]]
         gap = gaps.get(tuple(row[key] for key in GROUP))
         error = "" if gap is None or gap["standard error"] is None else f" ± {gap['standard error']:.3f}"
-        losses.append([*name, _cell(row["loss"], ".3f"), "" if gap is None else f"{gap['difference']:+.3f}{error}"])
+        losses.append([*name, spread(row["loss"], ".3f"), "" if gap is None else f"{gap['difference']:+.3f}{error}"])
         attention.append(
             name + [f"{row[k + ' at first']['mean']:{f}} → {row[k]['mean']:{f}}" for k, f in MEASURED.items()]
         )
     return [
-        _markdown([*GROUP, "held-out loss", "paired difference to scaled"], losses),
-        _markdown([*GROUP, *MEASURED], attention),
+        markdown([*GROUP, "held-out loss", "paired difference to scaled"], losses),
+        markdown([*GROUP, *MEASURED], attention),
     ]
-
-
-def _cell(value: dict[str, Any], digits: str) -> str:
-    return f"{value['mean']:{digits}}" + ("" if value["sd"] is None else f" ± {value['sd']:{digits}}")
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,16 @@ TABLE = re.compile(r"(<!-- table (\S+)( differences)? (\d): (.*?)(?: \| (.*?))? 
 def filled(text: str) -> str:
     """Return a page with its tables as the results have them."""
     return TABLE.sub(lambda found: f"{found[1]}{_table(*found.groups()[1:6])}\n{found[7]}", text)
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+
+
+def spread(value: dict[str, Any], form: str) -> str:
+    """Return a mean with its deviation, if there is one, as `mean ± deviation`."""
+    return f"{value['mean']:{form}}" + ("" if value["sd"] is None else f" ± {value['sd']:{form.lstrip('+')}}")
 
 
 def _table(name: str, differences: str | None, digits: str, columns: str, which: str | None) -> str:
@@ -52,17 +63,13 @@ def _table(name: str, differences: str | None, digits: str, columns: str, which:
         for row in rows:
             start = tuple(_cell(row, key, int(digits)) for key, _ in plain)
             grouped.setdefault(start, [""] * len(heads))[heads.index(row[across[0]])] = _cell(row, number, int(digits))
-        lines = [
-            [
-                *(head for _, head in plain),
-                *(f"{head:g}" if isinstance(head, float) else HEADS.get(head, head) for head in heads),
-            ]
-        ]
+        head = [name for _, name in plain]
+        head += [f"{name:g}" if isinstance(name, float) else HEADS.get(name, name) for name in heads]
         body = [[*start, *cells] for start, cells in grouped.items()]
     else:
-        lines = [[head for _, head in plain]]
+        head = [name for _, name in plain]
         body = [[_cell(row, key, int(digits)) for key, _ in plain] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [*lines, ["---"] * len(lines[0]), *body])
+    return markdown(head, body)
 
 
 def _cell(row: dict[str, Any], key: str, digits: int) -> str:
@@ -71,8 +78,7 @@ def _cell(row: dict[str, Any], key: str, digits: int) -> str:
         value = {"mean": value, "sd": row["se"]}
     if isinstance(value, dict):
         sign = "+" if key == "mean" else ""
-        error = "" if value["sd"] is None else f" ± {value['sd']:.{digits}f}"
-        return f"{value['mean']:{sign}.{digits}f}{error}".replace("-", "−")
+        return spread(value, f"{sign}.{digits}f").replace("-", "−")
     return f"{value:,}" if isinstance(value, int) else f"{value:g}" if isinstance(value, float) else str(value)
 
 

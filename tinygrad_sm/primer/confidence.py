@@ -8,7 +8,7 @@ from .. import functional as F
 from ..derivatives import grad
 from ..tensor import Array, Tensor
 from . import pictures
-from .descent import bigram_loss
+from .descent import counted
 from .parts import Block, Chapter, Figure, claim, equation, prose, read, run, same
 
 EPSILON, CLASSES = 0.1, 1000
@@ -44,7 +44,7 @@ def confidence() -> Chapter:
     gaps = {e: logit_gaps(e) for e in (0.0, EPSILON)}
     hard, soft = gaps[0.0], gaps[EPSILON]
     limit = np.log((1 - EPSILON + EPSILON / 10) / (EPSILON / 10))
-    nats, uniform = bigram_loss()
+    english = counted()
     return Chapter(
         "Overconfidence and label smoothing",
         [
@@ -94,10 +94,10 @@ print(f"{sm.cross_entropy(z, 0):.3f}  {sm.cross_entropy(z, 0, label_smoothing=0.
             Block("heading", "Perplexity"),
             claim(
                 "perplexity is the exponential of the cross-entropy",
-                np.isclose(np.exp(uniform["nats"]), uniform["classes"]),
-                f"a uniform guess among {uniform['classes']} characters has {uniform['nats']:.3f} nats, perplexity "
-                f"{np.exp(uniform['nats']):.1f}; a bigram model of held-out English has {nats:.3f} nats, perplexity "
-                f"{np.exp(nats):.1f}",
+                np.isclose(np.exp(english["uniform"]), english["classes"]),
+                f"a uniform guess among {english['classes']} characters has {english['uniform']:.3f} nats, perplexity "
+                f"{np.exp(english['uniform']):.1f}; a bigram model of held-out English has {english['bigram']:.3f} "
+                f"nats, perplexity {np.exp(english['bigram']):.1f}",
                 "Of the cross-entropy in nats; 2 to the power of it in bits.",
             ),
             Block("heading", "What only real data can tell"),

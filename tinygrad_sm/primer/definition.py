@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import functional as F
@@ -18,7 +20,7 @@ def definition() -> Chapter:
     many = F.softmax(rng.normal(0, 10, (1000, 50)))
     merged = np.log(np.exp(LOGITS[0]) + np.exp(LOGITS[1]))
     gaps = rng.uniform(0, 5, 10_000)
-    spread = 2 * F.sigmoid(gaps) - 1  # p₁ − p₂ of two logits that differ by the gap
+    spread = spread_of(gaps)
     shifted = F.softmax(LOGITS + 100)
     return Chapter(
         "Softmax: scores become probabilities",
@@ -94,13 +96,13 @@ print(p[2] / p[0], np.exp(3.0 - 1.0))
     )
 
 
-def spread_of(gap: float) -> float:
+def spread_of(gap: Any) -> Any:
     """Return p₁ − p₂ of two logits that differ by `gap`.
 
     >>> round(float(spread_of(1.0)), 3)
     0.462
     """
-    return float(np.tanh(gap / 2))
+    return np.tanh(gap / 2)
 
 
 def soft_argmax() -> Chapter:

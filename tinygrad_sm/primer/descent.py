@@ -11,23 +11,25 @@ from .. import naive
 from ..data import Vocabulary, python_docs, split_topics, unique_paragraphs
 from ..derivatives import grad
 from ..tensor import Array, Tensor
+from ..training import bigram_loss
 
 STEPS = 100
 RATES = (30.0, 300.0)
 CHARACTERS = 8_000  # of the text
 
 
-def text_pairs() -> tuple[int, tuple[Array, Array], tuple[Array, Array]]:
-    """Return the number of characters that differ, and pairs (character, next one) to train on and held out."""
+def characters() -> tuple[int, Array, Array]:
+    """Return the number of characters that differ, and their codes in order: to train on, and held out."""
     train, held_out = split_topics(unique_paragraphs(python_docs()))
     vocabulary = Vocabulary.from_text(train[:CHARACTERS], unknown=" ")
     a, b = (vocabulary.encode(text[:CHARACTERS]) for text in (train, held_out))
-    return len(vocabulary), (a[:-1], a[1:]), (b[:-1], b[1:])
+    return len(vocabulary), a, b
 
 
 def compare_losses() -> dict[str, Any]:
     """Train with both losses from two starts, and return the curves of held-out nats and the final accuracies."""
-    classes, train, held_out = text_pairs()
+    classes, *texts = characters()
+    train, held_out = ((codes[:-1], codes[1:]) for codes in texts)  # each with the one after it
     losses = {"cross-entropy": F.cross_entropy, "absolute error": naive.mae_loss}
     wrong = np.roll(np.eye(classes), 1, axis=1)  # the next character in the alphabet, which hardly ever follows
     starts = {"uniform": np.zeros((classes, classes)), "sure and wrong": 15.0 * wrong}
@@ -53,12 +55,8 @@ def descend(loss: Any, table: Array, rate: float, train: Any, held_out: Any) -> 
     return {"rate": rate, "nats": nats, "accuracy": float(right.mean())}
 
 
-def bigram_loss() -> tuple[float, dict[str, Any]]:
-    """Return the held-out nats of a bigram model by counting (one added to each count), and of a uniform guess."""
-    classes, train, held_out = text_pairs()
-    counts = np.ones((classes, classes))
-    np.add.at(counts, train, 1)
-    logits = np.log(counts)
-    nats = float(F.cross_entropy(logits[held_out[0]], held_out[1]))
-    uniform = float(F.cross_entropy(np.zeros((len(held_out[0]), classes)), held_out[1]))
-    return nats, {"nats": uniform, "classes": classes}
+def counted() -> dict[str, Any]:
+    """Return the held-out nats of a bigram model by counting, and of a uniform guess among so many classes."""
+    classes, train, held_out = characters()
+    uniform = float(F.cross_entropy(np.zeros((len(held_out), classes)), held_out))
+    return {"bigram": bigram_loss(train, held_out, classes), "uniform": uniform, "classes": classes}
