@@ -120,4 +120,4 @@ class LanguageModel(Module):
         """
         tokens = self.encode(text)
         weights = self.model.attention_weights(tokens[None])
-        return [self.decode([t]) for t in tokens], [w[0] for w in weights]
+        return [self.decode([t]) or self.tokenizer.id_to_token(int(t)) for t in tokens], [w[0] for w in weights]
