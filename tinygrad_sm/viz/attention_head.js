@@ -31,13 +31,14 @@ function drawHead() {
   $("sides").className = shown().length > 1 ? "two-sides" : "one-side";
   $("sides").classList.toggle("large", $("large").checked);
   sides = shown().map(side => ({ side, m: weights(side, S.layer, S.head) }));
+  for (const one of sides) one.mean = D.tokens.map((_, j) => received(one.m, j));
   $("sides").replaceChildren(...sides.map(half));
   layOut();
   update();
 }
 
 function half(one) {
-  const known = sentence(stats(one.side, S.layer, S.head)) + (S.head === "mean" ? ", of its heads, on average" : "");
+  const known = sentence(stats(one.side, S.layer, S.head)) + (S.head === "mean" ? " (means over its heads)" : "");
   one.canvas = make("canvas");
   one.band = make("div", { class: "band" });
   one.spot = make("div", { class: "spot" });
@@ -59,7 +60,7 @@ function half(one) {
   listenHeat(one);
   listenChips(one);
   return make("div", { class: "half" }, SIDES > 1 ? make("h2", {}, D.labels[one.side]) : null, make("p", { class: "note" }, known),
-    make("div", { class: "body" }, make("div", {}, make("h3", {}, "Map: rows are queries, columns are keys"), one.frame), text));
+    make("div", { class: "body" }, make("div", {}, make("h3", {}, `Map: rows are queries, columns are keys${D.kept ? `; the ${D.kept} largest weights of each row` : ""}`), one.frame), text));
 }
 
 function layOut() { // sizes follow the width of the page
@@ -98,8 +99,11 @@ function place(one, span, i, way) {
 
 function received(m, j) { // the mean weight a key gets from the queries that see it
   let sum = 0, n = 0;
-  for (let i = D.causal ? j : 0; i < T; i++, n++) sum += Math.max(m.w[i * T + j], 0);
-  return sum / n;
+  for (let i = D.causal ? j : 0; i < T; i++) {
+    const w = m.w[i * T + j];
+    if (!Number.isNaN(w)) { sum += Math.max(w, 0); n++; }
+  }
+  return n ? sum / n : NaN;
 }
 function update() {
   const q = query();
@@ -107,7 +111,7 @@ function update() {
   say(q);
   for (const one of sides) {
     for (let j = 0; j < T; j++) {
-      const dark = q !== null && hidden(q, j), w = q === null ? received(one.m, j) : one.m.w[q * T + j], chip = one.chips[j];
+      const dark = q !== null && hidden(q, j), w = q === null ? one.mean[j] : one.m.w[q * T + j], chip = one.chips[j];
       const back = colour(w), ink = inkOn(back), number = chip.lastChild;
       chip.classList.toggle("masked", dark);
       chip.style.background = dark ? "none" : css(back);
@@ -146,10 +150,10 @@ function say(q) {
   } else if (q !== null) {
     line.replaceChildren("query ", quoted(q), ", most on ");
     sides.forEach((one, k) => {
-      const row = one.m.w.subarray(q * T, q * T + T), best = [...row.keys()].filter(j => !hidden(q, j)).sort((a, b) => row[b] - row[a]).slice(0, 3);
+      const row = one.m.w.subarray(q * T, q * T + T), best = [...row.keys()].filter(j => !hidden(q, j)).sort((a, b) => row[b] - row[a]).filter((j, n) => !n || (n < 3 && row[j] >= 0.005));
       line.append(k ? "; " : "", ...best.flatMap((j, n) => [n ? ", " : "", quoted(j), " ", make("b", {}, told(one.m, q, j))]), named(one) && ` (${named(one).trim()})`);
     });
-  } else line.textContent = "Choose a query: a token of the text, or a row of the map. Until then the text shows the mean weight that each key gets.";
+  } else line.textContent = `Choose a query: a token of the text, or a row of the map. Until then the text shows the mean weight that each key gets${D.kept ? ", of what is kept" : ""}.`;
 }
 function wire(one, q) {
   const box = one.wires.parentElement, width = box.clientWidth, height = ROW * T, fine = devicePixelRatio || 1;
@@ -165,7 +169,7 @@ function wire(one, q) {
       if (!(strength > 0.03) || hidden(i, j) || (only !== null && only !== j)) continue;
       const from = ROW * (i + 0.5), to = ROW * (j + 0.5);
       pen.globalAlpha = Math.min(1, strength);
-      pen.lineWidth = 0.6 + 2.4 * w;
+      pen.lineWidth = 0.8 + 2.4 * w;
       pen.beginPath();
       pen.moveTo(0, from);
       pen.bezierCurveTo(width / 2, from, width / 2, to, width, to);
@@ -271,7 +275,7 @@ if (SIDES > 1) {
 }
 const counts = [...new Set(D.heads)].sort((a, b) => a - b).join(" or "), many = (n, word) => `${n} ${word}${+n === 1 ? "" : "s"}`;
 $("sum").textContent = `${many(L, "layer")}, ${many(counts, "head")} each, ${many(T, "token")}${D.causal ? ", causal: no token sees a later one" : ""}`;
-$("overview").prepend(...D.notes.map(note => make("p", { class: "note" }, note)));
+$("overview").firstElementChild.after(...D.notes.map(note => make("p", { class: "note" }, note)));
 mixColours();
 fromAddress();
 render();

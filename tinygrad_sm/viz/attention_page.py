@@ -1,4 +1,4 @@
-"""The page of all attention weights of a model for one text: every layer and head, in one HTML file that asks nothing."""
+"""The page of all attention weights of a model for one text: every layer and head, in one HTML file."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def attention_page(
         "causal": how.causal,
         "kept": how.kept,
         "sides": [{"layers": side.layers, "stats": side.stats} for side in sides],
-        "notes": [*_notes(sides, names), *_marks(words)],
+        "notes": [*_kept(how.kept, len(words)), *_notes(sides, names), *_marks(words)],
     }
     text = filled(
         "attention_page.html",
@@ -108,7 +108,9 @@ def attention_page(
 def _words(tokens: Any) -> list[str]:
     """Return the tokens as the page shows them: what has no sign gets one."""
     if isinstance(tokens, (str, bytes)):
-        raise TypeError(f"attention_page: tokens is a list of str, not one {type(tokens).__name__}; split it as the model does")
+        raise TypeError(
+            f"attention_page: tokens is a list of str, not one {type(tokens).__name__}; split it as the model does"
+        )
     found = [_word(token) for token in tokens]
     if not 1 <= len(found) <= TOKENS:
         raise ValueError(
@@ -132,7 +134,19 @@ def _labels(labels: Any) -> list[str]:
 
 
 def _notes(sides: list[Packed], names: list[str]) -> list[str]:
-    return [f"{name}: {note}" if len(sides) > 1 else note for name, side in zip(names, sides, strict=True) for note in side.notes]
+    return [
+        f"{name}: {note}" if len(sides) > 1 else note
+        for name, side in zip(names, sides, strict=True)
+        for note in side.notes
+    ]
+
+
+def _kept(kept: int, n: int) -> list[str]:
+    return (
+        [f"Of the {n} weights of each row only the {kept} largest are on this page; see Precision below."]
+        if kept
+        else []
+    )
 
 
 def _marks(words: list[str]) -> list[str]:

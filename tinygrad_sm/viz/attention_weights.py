@@ -69,7 +69,9 @@ def _layer(given: Any, what: str, name: str, n: int) -> Array:
         fix = f"[w[0] for w in {name}]" if len(w) == 1 else f"those of one text, [w[0] for w in {name}]"
         raise ValueError(f"attention_page: {what} has a batch axis: shape {w.shape}; pass {fix}")
     if w.ndim == 2 and w.shape == (n, n):
-        raise ValueError(f"attention_page: {what} has shape {w.shape}, without an axis of heads; pass [w[None] for w in {name}]")
+        raise ValueError(
+            f"attention_page: {what} has shape {w.shape}, without an axis of heads; pass [w[None] for w in {name}]"
+        )
     if w.ndim != 3 or not w.size or w.shape[1] != w.shape[2]:
         raise ValueError(f"attention_page: {what} has shape {w.shape}; it must be (heads, {n}, {n}), for {n} tokens")
     if w.shape[1] != n:
@@ -129,8 +131,8 @@ def packed(layers: list[Array], how: Plan) -> Packed:
     if sums:
         low, high = min(s[1] for s in sums), max(s[2] for s in sums)
         out.notes.append(
-            f"Rows of {_some([s[0] for s in sums])} do not sum to 1, but to {low:.3g} … {high:.3g}: is dropout on, or a "
-            "part of the keys cut off? Entropies are of these rows divided by their sum."
+            f"Rows of {_some([s[0] for s in sums])} do not sum to 1, but to {low:.3g} … {high:.3g}: is dropout on, or "
+            "a part of the keys cut off? Entropies are of these rows divided by their sum."
         )  # fmt: skip
     if bad:
         out.notes.append(f"Some weights of {_some(bad)} are NaN; their rows are left out of the statistics.")
