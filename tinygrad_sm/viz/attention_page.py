@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..atomic import replacing
@@ -107,7 +107,7 @@ def attention_page(
 
 def _words(tokens: Any) -> list[str]:
     """Return the tokens as the page shows them: what has no sign gets one."""
-    if isinstance(tokens, (str, bytes)):
+    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Iterable):
         raise TypeError(
             f"attention_page: tokens is a list of str, not one {type(tokens).__name__}; split it as the model does"
         )

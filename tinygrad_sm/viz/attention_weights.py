@@ -62,9 +62,18 @@ def _counted(shapes: list[tuple[int, ...]]) -> str:
 
 
 def _layer(given: Any, what: str, name: str, n: int) -> Array:
-    w = np.asarray(given.data if isinstance(given, Tensor) else given)
-    if w.dtype.kind not in "fiub":
-        raise TypeError(f"attention_page: {what} must be an array of numbers (heads, T, T), not of {w.dtype}")
+    if given is None:
+        raise TypeError(
+            f"attention_page: {what} is None: the model kept no weights. One of Hugging Face does if it is loaded "
+            'with attn_implementation="eager" and called with output_attentions=True'
+        )
+    try:
+        w = _array(given)
+    except (TypeError, ValueError) as e:
+        got = type(given).__name__
+        raise TypeError(
+            f"attention_page: {what} must be an array of numbers (heads, T, T), not a {got} ({e})"
+        ) from None
     if w.ndim == 4:
         fix = f"[w[0] for w in {name}]" if len(w) == 1 else f"those of one text, [w[0] for w in {name}]"
         raise ValueError(f"attention_page: {what} has a batch axis: shape {w.shape}; pass {fix}")
@@ -76,8 +85,8 @@ def _layer(given: Any, what: str, name: str, n: int) -> Array:
         raise ValueError(f"attention_page: {what} has shape {w.shape}; it must be (heads, {n}, {n}), for {n} tokens")
     if w.shape[1] != n:
         raise ValueError(
-            f"attention_page: there are {n} tokens, but {what} has shape {w.shape}, for {w.shape[1]}; pass the tokens "
-            "that the model saw, special ones such as [CLS] among them, and neither without their padding"
+            f"attention_page: there are {n} tokens, but {what} has shape {w.shape}, for {w.shape[1]}; pass all "
+            "tokens that the model saw, special ones such as [CLS] too"
         )
     low, high = float(np.nanmin(w, initial=np.inf)), float(np.nanmax(w, initial=-np.inf))
     if low < -1e-6 or high > 1.001:
@@ -86,6 +95,17 @@ def _layer(given: Any, what: str, name: str, n: int) -> Array:
             "Pass what the softmax returns, not scores, and without dropout (model.eval())"
         )
     return w
+
+
+def _array(given: Any) -> Array:
+    if isinstance(given, Tensor):
+        given = given.data
+    elif hasattr(given, "detach"):  # PyTorch's
+        given = given.detach().cpu().float()
+    w = np.asarray(given)
+    if w.dtype.kind not in "fiub":
+        raise TypeError(f"its elements are {w.dtype}")
+    return w if w.dtype.kind == "f" else w.astype(np.float64)
 
 
 def plan(settings: list[list[Array]]) -> Plan:
