@@ -23,7 +23,7 @@ CALLS = {  # where it is not sm.name(arguments)
     "getitem": "x[1]", "put": "put(x, index=np.array([0, 2, 2]), shape=(4,))", "embedding": "F.embedding(i, W)",
     "embedding_rows": "embedding_rows(x, i, n=5)", "einsum": 'sm.einsum("ij,jk->ik", a, b)',
     "linear": "F.linear(x, W, b)", "layer_norm": "F.layer_norm(x, x.shape[-1], w, b)",
-    "rms_norm": "F.rms_norm(x, x.shape[-1], w)",
+    "rms_norm": "F.rms_norm(x, x.shape[-1], w)", "rotary": "F.rotary(x)",
     "attention": "F.scaled_dot_product_attention(q, k, v)", "nll_loss": "sm.nll_loss(log_p, y)",
     "soft_cross_entropy": "sm.cross_entropy(z, q)", "linear_cross_entropy": "sm.linear_cross_entropy(x, W, y, bias=b)",
 }  # fmt: skip

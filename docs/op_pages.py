@@ -25,6 +25,7 @@ from tinygrad_sm.op import REGISTRY, Op
 FAMILIES = {
     "softmax": "Softmax", "cross_entropy": "Cross-entropy", "linear_cross_entropy": "A linear layer with its loss",
     "loss": "Other losses", "attention": "Attention", "norm": "Normalisation", "activation": "Activations",
+    "rotary": "Rotary positions",
     "arithmetic": "Arithmetic", "reduction": "Reductions", "linalg": "Products of matrices",
     "indexing": "Indexing", "shape": "Shapes",
 }  # fmt: skip

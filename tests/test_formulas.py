@@ -21,6 +21,7 @@ IN_WORDS = {
     "embedding": "adds into the rows of an index",
     "pad": "takes what is inside a border",
     "concatenate": "cuts g into parts",
+    "rotary": "turns the halves of a vector",
     "einsum": "which indices are summed is an argument",
 }
 # Options of which the formula in the registry does not speak; `explain` writes them out, and test_explain.py checks it.

@@ -31,6 +31,7 @@ CALLS: dict[str, Any] = {
     "linear_cross_entropy": lambda a: F.linear_cross_entropy(a(M), a(M), [0, 1], bias=a(V)),
     "mse_loss": lambda a: F.mse_loss(a(M), a(M)), "nll_loss": lambda a: F.nll_loss(a(M), [0, 1]),
     "one_hot": lambda a: F.one_hot([0, 1], 2), "pad": lambda a: F.pad(a(M), 1), "relu": lambda a: F.relu(a(M)),
+    "rotary": lambda a: F.rotary(a(M)),
     "rms_norm": lambda a: F.rms_norm(a(M), 2, a(V)), "sigmoid": lambda a: F.sigmoid(a(M)),
      "silu": lambda a: F.silu(a(M)),
     "scaled_dot_product_attention": lambda a: F.scaled_dot_product_attention(a(M), a(M), a(M)),

@@ -253,6 +253,11 @@ FACTS: dict[str, list[Check | None]] = {
             np.array([2e19], F32), 1)[0] > 0.5),
         half_precision(F.rms_norm),
     ],
+    "rotary": [
+        lambda: F.rotary(np.eye(4)[:1], [1.0])[0].nonzero()[0].tolist() == [0, 2],
+        lambda: np.isclose(F.rotary(np.ones((1, 2), F32), [1e6 + 0.5])[0, 0], np.cos(1e6 + 0.5) - np.sin(1e6 + 0.5)),
+        lambda: np.allclose(np.linalg.norm(F.rotary(B), axis=-1), np.linalg.norm(B, axis=-1)),
+    ],
     "matmul": [
         lambda: F.softmax(np.ones((5, 2, 3))).shape == (np.ones((5, 2, 4)) @ np.ones((5, 4, 3))).shape
         == (sm.Tensor(np.ones((5, 2, 4))) @ np.ones((5, 4, 3))).shape,

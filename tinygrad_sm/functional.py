@@ -21,6 +21,7 @@ from .ops.loss import kl_div, l1_loss, mse_loss, nll_loss
 from .ops.norm import layer_norm, rms_norm
 from .ops.options import within
 from .ops.reduction import cumsum
+from .ops.rotary import rotary
 from .ops.shape import (
     broadcast_to,
     concatenate,
@@ -41,11 +42,11 @@ from .ops.softmax import log_softmax, logsumexp, softmax
 from .random import dropout_mask
 
 __all__ = [
-    "broadcast_to", "clip", "concatenate", "cross_entropy", "cumsum", "dropout", "einsum", "embedding",
-    "expand_dims", "flip", "gelu", "kl_div", "l1_loss", "layer_norm", "linear", "linear_cross_entropy",
-    "log_softmax", "logit", "logsumexp", "matmul", "maximum", "minimum", "moveaxis", "mse_loss", "nll_loss",
-    "one_hot", "pad", "relu", "reshape", "rms_norm", "scaled_dot_product_attention", "sigmoid", "silu", "softmax",
-    "split", "squeeze", "stack", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "where",
+    "broadcast_to", "clip", "concatenate", "cross_entropy", "cumsum", "dropout", "einsum", "embedding", "expand_dims",
+    "flip", "gelu", "kl_div", "l1_loss", "layer_norm", "linear", "linear_cross_entropy", "log_softmax", "logit",
+    "logsumexp", "matmul", "maximum", "minimum", "moveaxis", "mse_loss", "nll_loss", "one_hot", "pad", "relu",
+    "reshape", "rms_norm", "rotary", "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "split", "squeeze",
+    "stack", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "where",
 ]  # fmt: skip
 
 

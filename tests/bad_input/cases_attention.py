@@ -40,7 +40,9 @@ FUNCTION: list[Case] = [
     ("attn_mask", (Q, K, V), {"attn_mask": None}, TypeError, r"here it is mask \(bool: True = attend\); it takes q"),
     ("causal", (Q, K, V), {"causal": True}, TypeError, "here it is is_causal"),
     ("dropout", (Q, K, V), {"dropout": 0.1}, TypeError, "here it is dropout_p"),
-    ("enable_gqa", (Q, K, V), {"enable_gqa": True}, TypeError, "there is no argument 'enable_gqa'; it takes q, k, v"),
+    ("enable_gqa, 2 of 3 heads", (np.ones((3, 3, 5)), K, V), {"enable_gqa": True}, ValueError,
+     "with enable_gqa, k and v have the same number"),
+    ("enable_gqa, a word", (Q, K, V), {"enable_gqa": "yes"}, TypeError, "enable_gqa"),
     # scale
     ("scale 0", (Q, K, V), {"scale": 0}, ValueError, "scale must be a finite number above 0, not 0"),
     ("scale −1", (Q, K, V), {"scale": -1.0}, ValueError, "finite number above 0, not -1"),

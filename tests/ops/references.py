@@ -155,3 +155,10 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float) -> Any:
 def rms_norm(x: Any, weight: Any, eps: float) -> Any:
     y = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
     return y * (1 if weight is None else weight)
+
+
+@reference
+def rotary(x: Any, angles: Any) -> Any:
+    half = x.shape[-1] // 2
+    z = (x[..., :half] + 1j * x[..., half:]) * np.exp(1j * angles)  # a product of complex numbers turns the plane
+    return np.concatenate([z.real, z.imag], axis=-1)

@@ -134,6 +134,14 @@ NOTES: dict[str, Note] = {
         "",
         "mean is that of a row, of n entries; `w` is the weight, and `h` the gradient of `x̂`.",
     ),
+    "rotary": Note(
+        "Features i and i + d/2 are a point of the plane, turned by the angle φ; going back it is turned by −φ.",
+        "",
+        ("other libraries may turn the pairs (0, 1), (2, 3), …",),
+        ("the angles are taken in double precision", "lengths stay as they are, forward and backward"),
+        "",
+        "`a` and `b` are the halves of `x`, φ is the position times the rate of each pair.",
+    ),
     "matmul": Note(
         "Each output is a sum of products, `yᵢⱼ = Σₖ Aᵢₖ·Bₖⱼ`. An entry of A meets a row of B, in every output of its "
         "own row.",

@@ -1,6 +1,8 @@
 """Layers and models. A Module is a function with parameters; see `module.py`."""
 
 from .attention import Cache, CrossAttention, MultiHeadAttention
+from .block import SwiGLU, TransformerBlock
+from .encoder import TransformerEncoder
 from .layers import (
     GELU,
     CrossEntropyLoss,
@@ -21,10 +23,33 @@ from .layers import (
 )  # fmt: skip
 from .module import Module
 from .seq2seq import Transformer, TransformerDecoderBlock
-from .transformer import TransformerBlock, TransformerLM
+from .transformer import TransformerLM
 
 __all__ = [
-    "GELU", "Cache", "CrossAttention", "CrossEntropyLoss", "Dropout", "Embedding", "LayerNorm", "Linear", "LogSoftmax",
-    "MSELoss", "Module", "MultiHeadAttention", "NLLLoss", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Softmax",
-    "Tanh", "Transformer", "TransformerBlock", "TransformerDecoderBlock", "TransformerLM",
+    "GELU",
+    "Cache",
+    "CrossAttention",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "Module",
+    "MultiHeadAttention",
+    "NLLLoss",
+    "RMSNorm",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "SwiGLU",
+    "Tanh",
+    "Transformer",
+    "TransformerBlock",
+    "TransformerDecoderBlock",
+    "TransformerEncoder",
+    "TransformerLM",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 from .. import functional as F
 from ..ops.arguments import given
 from ..ops.attention import check_mask
-from ..ops.options import refuse, shown, toggle, within
+from ..ops.options import count, positive, refuse, shown, toggle, within
 from ..tensor import Array, Tensor
 from .layers import Linear, Rng
 from .module import Module
@@ -63,6 +63,11 @@ class MultiHeadAttention(Module):
         Width of the input and the output; d_head = d_model / n_heads is d_k.
     n_heads : int
         Number of heads; must divide d_model.
+    n_kv_heads : int, optional
+        Number of heads of keys and values, each shared by n_heads / n_kv_heads heads of queries in a row: grouped-query
+        attention (Ainslie et al. 2023). As many as `n_heads` by default.
+    rotary_base : float, optional
+        Turn queries and keys by their positions with `F.rotary`, of this base; 10000 is usual. None: do not.
     causal : bool
         Whether position i sees positions 0 … i only.
     scaled : bool
@@ -77,7 +82,8 @@ class MultiHeadAttention(Module):
     Attributes
     ----------
     qkv : Linear
-        One product for queries, keys and values: (3·d_model, d_model), in this order.
+        One product for queries, keys and values, in this order: (3·d_model, d_model), or fewer rows where heads are
+        shared.
     proj : Linear
         From the joined heads back to d_model.
 
@@ -92,25 +98,42 @@ class MultiHeadAttention(Module):
     """
 
     def __init__(
-        self, d_model: int, n_heads: int, *, causal: bool = False, scaled: bool = True, dropout: float = 0.0,
-        bias: bool = True, rng: Rng = None,
+        self, d_model: int, n_heads: int, *, n_kv_heads: int | None = None, rotary_base: float | None = None,
+        causal: bool = False, scaled: bool = True, dropout: float = 0.0, bias: bool = True, rng: Rng = None,
     ) -> None:  # fmt: skip
         _check_sizes(d_model, n_heads, "MultiHeadAttention")
+        n_kv_heads = n_heads if n_kv_heads is None else count(n_kv_heads, "n_kv_heads", "MultiHeadAttention")
+        if n_heads % n_kv_heads:
+            raise ValueError(f"MultiHeadAttention: n_kv_heads={n_kv_heads} must divide n_heads={n_heads}")
+        if rotary_base is not None:
+            positive(rotary_base, "rotary_base", "MultiHeadAttention")
+            if d_model // n_heads % 2:
+                raise ValueError(
+                    f"MultiHeadAttention: rotary positions turn pairs of features, and d_head = {d_model}/{n_heads} "
+                    f"= {d_model // n_heads} is odd"
+                )
         causal = toggle(causal, "causal", "MultiHeadAttention", "a mask goes with each call")
         dropout = within(dropout, 0, 1, "dropout", "MultiHeadAttention")
         _scale(scaled, "MultiHeadAttention")
         self.d_model, self.n_heads, self.causal, self.scaled, self.dropout = d_model, n_heads, causal, scaled, dropout
-        self.qkv = Linear(d_model, 3 * d_model, bias, rng=rng)
+        self.n_kv_heads, self.rotary_base = n_kv_heads, rotary_base
+        self.qkv = Linear(d_model, (n_heads + 2 * n_kv_heads) * (d_model // n_heads), bias, rng=rng)
         self.proj = Linear(d_model, d_model, bias, rng=rng)
 
-    def split_heads(self, x: Any, *, recorded: bool = True) -> list[Any]:
-        """Return q, k and v, each (B, H, T, d_head), of x (B, T, d_model); as arrays if they need not be `recorded`."""
+    def split_heads(self, x: Any, start: int = 0, *, recorded: bool = True) -> list[Any]:
+        """Return q (B, H, T, d_head), and k and v of as many heads or fewer, of x (B, T, d_model).
+
+        `start` is the position of the first of x. They are arrays if they need not be `recorded`.
+        """
         _check_input(x, self.d_model, "x", "MultiHeadAttention")
         b, t, _ = x.shape
         qkv = self.qkv(x) if recorded else self.qkv(x).data
-        qkv = qkv.reshape(b, t, 3, self.n_heads, self.d_model // self.n_heads)  # (B, T, 3, H, d_head)
-        qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, B, H, T, d_head)
-        return [qkv[0], qkv[1], qkv[2]]
+        h, kv = self.n_heads, self.n_kv_heads
+        qkv = qkv.reshape(b, t, h + 2 * kv, self.d_model // h).transpose(0, 2, 1, 3)  # (B, all heads, T, d_head)
+        qk, v = qkv[:, : h + kv], qkv[:, h + kv :]
+        if self.rotary_base is not None:
+            qk = F.rotary(qk, np.arange(start, start + t), base=self.rotary_base)
+        return [qk[:, :h], qk[:, h:], v]
 
     def forward(
         self, x: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None, **other: NoReturn
@@ -126,10 +149,11 @@ class MultiHeadAttention(Module):
         """
         refuse(other, self.forward, "MultiHeadAttention")
         x = given(x, "x", "MultiHeadAttention")
-        q, k, v = self.split_heads(x, recorded=cache is None)
+        past = cache.length if cache else 0
+        q, k, v = self.split_heads(x, past, recorded=cache is None)
         b, t, _ = x.shape
         if mask is not None:
-            mask = check_mask(mask, (b, self.n_heads, t, t + (cache.length if cache else 0)), "MultiHeadAttention")
+            mask = check_mask(mask, (b, self.n_heads, t, t + past), "MultiHeadAttention")
         if cache is not None:
             q, (k, v) = Tensor(q), cache.append(k, v)
         causal = self.causal and t > 1  # the last position sees all
@@ -224,6 +248,7 @@ def _attend(module: Any, q: Any, k: Any, v: Any, mask: Any, causal: bool, return
     attended = F.scaled_dot_product_attention(
         q, k, v, mask=mask, is_causal=causal, scale=_scale(module.scaled, type(module).__name__),
         dropout_p=module.dropout if module.training else 0.0, return_weights=return_weights,
+        enable_gqa=k.shape[1] != q.shape[1],
     )  # fmt: skip
     out, weights = attended if return_weights else (attended, None)
     b, _, t, _ = q.shape

@@ -22,12 +22,12 @@ Rng: TypeAlias = "np.random.Generator | None"  # as text, for to import np.rando
 
 def uniform(shape: tuple[int, ...], bound: float, rng: Rng = None) -> Tensor:
     """Return a parameter with entries drawn uniformly from (−bound, bound), float32."""
-    return Tensor(default_rng(rng).uniform(-bound, bound, shape).astype(np.float32), requires_grad=True)
+    return Tensor(default_rng(rng).uniform(-bound, bound, shape).astype(np.float32, copy=False), requires_grad=True)
 
 
 def normal(shape: tuple[int, ...], std: float, rng: Rng = None) -> Tensor:
     """Return a parameter with normal entries of mean 0 and the given standard deviation, float32."""
-    return Tensor((default_rng(rng).normal(size=shape) * std).astype(np.float32), requires_grad=True)
+    return Tensor(default_rng(rng).normal(0, std, shape).astype(np.float32, copy=False), requires_grad=True)
 
 
 def constant(shape: tuple[int, ...], value: float) -> Tensor:

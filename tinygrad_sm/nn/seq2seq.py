@@ -12,9 +12,9 @@ from ..mode import no_grad
 from ..ops.options import count
 from ..tensor import Tensor
 from .attention import Cache, CrossAttention, MultiHeadAttention
+from .block import TransformerBlock
 from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, Rng, Sequential, normal
 from .module import Module
-from .transformer import TransformerBlock
 
 Caches: TypeAlias = list[tuple[Cache, Cache]]  # for each block: of the target so far, and of the memory
 

@@ -1,4 +1,4 @@
-"""The mini Transformer: a pre-norm block, and a language model of such blocks with `generate`."""
+"""Language models: a stack of causal Transformer blocks, with `generate`."""
 
 from __future__ import annotations
 
@@ -10,62 +10,17 @@ import numpy as np
 
 from .. import functional as F
 from ..mode import no_grad
-from ..ops.options import count
+from ..ops.options import choice, count
 from ..random import default_rng
 from ..tensor import Array, Tensor
-from .attention import Cache, MultiHeadAttention
-from .layers import GELU, Dropout, Embedding, LayerNorm, Linear, Rng, Sequential, normal
+from .attention import Cache
+from .block import TransformerBlock, norm_layer
+from .layers import Dropout, Embedding, Linear, Rng, normal
 from .module import Module, evaluating
 
 
-class TransformerBlock(Module):
-    """Attention, then a two-layer network, each on normalized input and added to what came in (pre-norm).
-
-    x + attn(ln1(x)), then x + mlp(ln2(x)); `d_ff` is the width between (4·d_model by default), `scaled` the
-    √d_k toggle.
-
-    Parameters
-    ----------
-    d_model, n_heads : int
-        Width, and heads that it is divided among.
-    d_ff : int, optional
-        Width between the two layers; 4·d_model by default.
-    causal : bool
-        Whether a position sees only itself and what is before it.
-    scaled : bool
-        The √d_k toggle.
-    dropout : float
-        In attention, and after each part.
-    rng : numpy.random.Generator, optional
-        Draws the weights; that of `manual_seed` by default.
-
-    Examples
-    --------
-    >>> import numpy as np, tinygrad_sm as sm
-    >>> sm.nn.TransformerBlock(8, 2)(sm.Tensor(np.ones((1, 3, 8), np.float32))).shape
-    (1, 3, 8)
-    """
-
-    def __init__(
-        self, d_model: int, n_heads: int, *, d_ff: int | None = None, causal: bool = True, scaled: bool = True,
-        dropout: float = 0.0, rng: Rng = None,
-    ) -> None:  # fmt: skip
-        d_ff = 4 * d_model if d_ff is None else d_ff
-        count(d_ff, "d_ff", "TransformerBlock")
-        self.ln1 = LayerNorm(d_model)
-        self.attn = MultiHeadAttention(d_model, n_heads, causal=causal, scaled=scaled, dropout=dropout, rng=rng)
-        self.ln2 = LayerNorm(d_model)
-        self.mlp = Sequential(Linear(d_model, d_ff, rng=rng), GELU(), Linear(d_ff, d_model, rng=rng))
-        self.drop = Dropout(dropout)
-
-    def forward(self, x: Any, mask: Any = None, *, cache: Cache | None = None) -> Any:
-        """Return the block's output, (B, T, d_model) as x."""
-        x = x + self.drop(self.attn(self.ln1(x), mask, cache=cache))
-        return x + self.drop(self.mlp(self.ln2(x)))
-
-
 class TransformerLM(Module):
-    """A language model in the manner of GPT-2: tokens (B, T) to the logits of each next token (B, T, vocab_size).
+    """A language model: tokens (B, T) to the logits of each next token (B, T, vocab_size); GPT-2's shape by default.
 
     Parameters
     ----------
@@ -81,12 +36,16 @@ class TransformerLM(Module):
         "gpt2": all weights normal with standard deviation 0.02, those that write to the residual stream
         divided by √(2·n_layers), biases 0. "unit": as that, but with query and key weights of standard deviation
         1/√d_model, so that the entries of q and k have variance 1, as the argument for √d_k assumes.
+    tied : bool
+        Whether the output layer shares its weight with the embedding (Press and Wolf 2017); else there is a `head`.
+    norm, eps : str, float
+        Of the blocks and of the last normalization, as in `TransformerBlock`.
+    rotary_base : float, optional
+        Rotary positions in place of a learned table, as in `MultiHeadAttention`.
     rng : numpy.random.Generator, optional
         Draws the weights; that of `manual_seed` by default.
-
-    Notes
-    -----
-    The output layer shares its weight with the embedding (Press and Wolf 2017).
+    **block
+        What else `TransformerBlock` takes: d_ff, feed_forward, n_kv_heads, bias.
 
     Examples
     --------
@@ -97,42 +56,54 @@ class TransformerLM(Module):
     (1, 3, 11)
     >>> lm.generate([1, 2], max_new_tokens=4, rng=np.random.default_rng(0)).shape
     (6,)
+
+    The shape of Llama:
+
+    >>> llama = sm.nn.TransformerLM(11, d_model=8, n_heads=2, n_layers=1, context=5, norm="rms", rotary_base=1e4,
+    ...                             feed_forward="swiglu", d_ff=16, n_kv_heads=1, bias=False)
+    >>> [name for name, _ in llama.named_parameters()]  # doctest: +NORMALIZE_WHITESPACE
+    ['tokens.weight', 'blocks.0.ln1.weight', 'blocks.0.attn.qkv.weight', 'blocks.0.attn.proj.weight',
+     'blocks.0.ln2.weight', 'blocks.0.mlp.gate_up.weight', 'blocks.0.mlp.down.weight', 'ln.weight']
     """
 
     def __init__(
         self, vocab_size: int, *, d_model: int, n_heads: int, n_layers: int, context: int, scaled: bool = True,
-        dropout: float = 0.0, init: str = "gpt2", rng: Rng = None,
+        dropout: float = 0.0, init: str = "gpt2", tied: bool = True, norm: str = "layer", eps: float = 1e-5,
+        rotary_base: float | None = None, rng: Rng = None, **block: Any,
     ) -> None:  # fmt: skip
-        if init not in ("gpt2", "unit"):
-            raise ValueError(f"TransformerLM: init must be 'gpt2' or 'unit', not {init!r}")
+        choice(init, ("gpt2", "unit"), "init", "TransformerLM")
         for name, n, least in (("vocab_size", vocab_size, 1), ("n_layers", n_layers, 0), ("context", context, 1)):
             count(n, name, "TransformerLM", least)
         self.vocab_size, self.context = vocab_size, context
         self.tokens = Embedding(vocab_size, d_model, rng=rng)
-        self.positions = Embedding(context, d_model, rng=rng)
+        self.positions: Any = Embedding(context, d_model, rng=rng) if rotary_base is None else None
         self.drop = Dropout(dropout)
-        self.blocks = [
-            TransformerBlock(d_model, n_heads, scaled=scaled, dropout=dropout, rng=rng) for _ in range(n_layers)
-        ]
-        self.ln = LayerNorm(d_model)
+        block |= {"scaled": scaled, "dropout": dropout, "norm": norm, "eps": eps, "rotary_base": rotary_base}
+        self.blocks = [TransformerBlock(d_model, n_heads, rng=rng, **block) for _ in range(n_layers)]
+        self.ln = norm_layer(norm, d_model, eps)
+        self.head = None if tied else Linear(d_model, vocab_size, bias=False, rng=rng)
         self._initialize(init, d_model, rng)
 
     def _initialize(self, init: str, d_model: int, rng: Rng) -> None:
         for name, p in self.named_parameters():
-            into_residual = name.endswith(("proj.weight", "mlp.layers.2.weight"))
+            into_residual = name.endswith(("proj.weight", "mlp.layers.2.weight", "mlp.down.weight"))
             if p.ndim == 2:
                 p.data = normal(p.shape, 0.02 / math.sqrt(2 * len(self.blocks)) if into_residual else 0.02, rng).data
             elif name.endswith("bias"):
                 p.data = np.zeros_like(p.data)
         if init == "unit":
             for block in self.blocks:
-                query_key = normal((2 * d_model, d_model), 1 / math.sqrt(d_model), rng).data
-                weight = block.attn.qkv.weight
-                weight.data = np.concatenate([query_key, weight.data[2 * d_model :]])
+                weight, values = block.attn.qkv.weight, block.attn.n_kv_heads * (d_model // block.attn.n_heads)
+                query_key = normal((len(weight) - values, d_model), 1 / math.sqrt(d_model), rng).data
+                weight.data = np.concatenate([query_key, weight.data[-values:]])
 
     def forward(self, tokens: Any, *, caches: list[Cache] | None = None) -> Any:
         """Return the logits (B, T, vocab_size); with `caches`, `tokens` are the new ones only."""
-        return F.linear(self.hidden(tokens, caches=caches), self.tokens.weight)
+        return self.logits(self.hidden(tokens, caches=caches))
+
+    def logits(self, hidden: Any) -> Any:
+        """Return the logits (…, vocab_size) for what `hidden` returned (…, d_model)."""
+        return F.linear(hidden, self.tokens.weight) if self.head is None else self.head(hidden)
 
     def hidden(self, tokens: Any, *, caches: list[Cache] | None = None) -> Any:
         """Return the normalized output of the last block (B, T, d_model)."""
@@ -143,20 +114,23 @@ class TransformerLM(Module):
                 f"TransformerLM: tokens must be (batch, time ≤ {self.context}), not {tokens.shape}"
                 + (f" after {start}" if start else "")
             )
-        x = self.tokens(tokens) + self.positions(np.arange(start, start + tokens.shape[1]))  # (B, T, d_model)
-        x = self.drop(x)
+        x = self.drop(self._embedded(tokens, start))  # (B, T, d_model)
         for i, block in enumerate(self.blocks):
             x = block(x, cache=caches[i] if caches else None)
         return self.ln(x)
+
+    def _embedded(self, tokens: Any, start: int = 0) -> Any:
+        x = self.tokens(tokens)
+        return x if self.positions is None else x + self.positions(np.arange(start, start + np.shape(tokens)[1]))
 
     def attention_weights(self, tokens: Any) -> list[Array]:
         """Return the attention weights (B, H, T, T) of each block for `tokens` (B, T)."""
         found = []
         with no_grad(), self.evaluating():
-            x = self.tokens(tokens) + self.positions(np.arange(np.shape(tokens)[1]))
+            x = self._embedded(tokens)
             for block in self.blocks:
-                found.append(block.attn(block.ln1(x), return_weights=True)[1].data)
-                x = block(x)
+                x, weights = block(x, return_weights=True)
+                found.append(weights.data)
         return found
 
     def generate(
@@ -215,7 +189,7 @@ class TransformerLM(Module):
                 kept = max(1, self.context // 2) if caches else self.context
                 caches, new = [Cache(self.context) for _ in self.blocks], tokens[:, -kept:]
             with no_grad(), evaluating(parts):
-                logits = F.linear(self.hidden(new, caches=caches)[:, -1], self.tokens.weight)
+                logits = self.logits(self.hidden(new, caches=caches)[:, -1])
             new = sample(logits.data, temperature, top_k, top_p, rng)[:, None]
             tokens = np.concatenate([tokens, new], axis=1)
             yield new[:, 0]

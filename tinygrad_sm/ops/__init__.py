@@ -17,6 +17,7 @@ from . import (
     loss,
     norm,
     reduction,
+    rotary,
     shape,
     softmax,
 )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "activation", "arithmetic", "attention", "check", "cross_entropy", "elsewhere", "indexing", "linalg", "loss",
-    "norm", "reduction", "shape", "softmax",
+    "norm", "reduction", "rotary", "shape", "softmax",
 ]  # fmt: skip
 
 

@@ -199,6 +199,7 @@ def scaled_dot_product_attention(
     scale: float | None = None,
     dropout_p: float = 0.0,
     return_weights: bool = False,
+    enable_gqa: bool = False,
     rng: np.random.Generator | None = None,
     **other: NoReturn,
 ) -> Any:
@@ -221,6 +222,9 @@ def scaled_dot_product_attention(
     return_weights : bool
         Also return the weights (…, T, S): those that the values were multiplied with, so after dropout (in PyTorch
         too). For the softmax itself leave dropout out.
+    enable_gqa : bool
+        Grouped-query attention (Ainslie et al. 2023): k and v may have fewer heads, (…, H/n, S, d), than q (…, H, T,
+        d_k), and n heads of queries in a row share one of them.
     rng : numpy.random.Generator, optional
         For dropout; default that of `manual_seed`.
 
@@ -254,6 +258,9 @@ def scaled_dot_product_attention(
     caller = "scaled_dot_product_attention"
     refuse(other, scaled_dot_product_attention, caller)
     q, k, v = given(q, "q", caller), given(k, "k", caller), given(v, "v", caller)
+    if toggle(enable_gqa, "enable_gqa", caller):
+        options = {"is_causal": is_causal, "scale": scale, "dropout_p": dropout_p, "return_weights": return_weights}
+        return _grouped(q, k, v, mask, options | {"rng": rng}, caller)
     lead = _check_shapes(q, k, v, caller)
     is_causal = toggle(is_causal, "is_causal", caller, "a mask goes with mask=")
     if scale is None:
@@ -278,6 +285,34 @@ def scaled_dot_product_attention(
         keep = dropout_mask((*lead, q.shape[-2], k.shape[-2]), dropout_p, dtype, rng)
     out, weights = _composed(q, k, v, mask, is_causal, scale, keep)
     return (out, weights) if return_weights else out
+
+
+def _grouped(q: Any, k: Any, v: Any, mask: Any, options: dict[str, Any], caller: str) -> Any:
+    """Attend with the heads of q in groups, on an axis of their own over which k and v broadcast."""
+    if min(q.ndim, k.ndim, v.ndim) < 3 or not k.shape[-3] or k.shape[-3] != v.shape[-3] or q.shape[-3] % k.shape[-3]:
+        raise ValueError(
+            f"{caller}: q {q.shape}, k {k.shape}, v {v.shape}: with enable_gqa, k and v have the same number of heads "
+            "(third axis from the end), and that of q is a multiple of it"
+        )
+    (heads, t), (shared, keys) = q.shape[-3:-1], k.shape[-3:-1]
+    if mask is not None:
+        mask = check_mask(mask, (*q.shape[:-1], keys), caller)
+    n = heads // shared
+    if t == 1 and not options["is_causal"]:  # a token is generated: its heads are the rows of one product
+        rows: tuple[int, ...] = (n,)
+    else:
+        rows = (n, t)
+        k, v = (x.reshape(*x.shape[:-2], 1, *x.shape[-2:]) for x in (k, v))
+    if mask is not None and mask.ndim > 2:  # (…, H, T, S), or 1 in place of H or T
+        axes = (*((shared, n) if mask.shape[-3] > 1 else (1, 1)), *mask.shape[-2:][2 - len(rows) :])
+        mask = mask.reshape(*mask.shape[:-3], *axes)
+    q = q.reshape(*q.shape[:-3], shared, *rows, q.shape[-1])
+    attended = scaled_dot_product_attention(q, k, v, mask=mask, **options)
+    joined = [
+        x.reshape(*x.shape[: -2 - len(rows)], heads, t, x.shape[-1])
+        for x in (attended if options["return_weights"] else (attended,))
+    ]
+    return tuple(joined) if options["return_weights"] else joined[0]
 
 
 def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:

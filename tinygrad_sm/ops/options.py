@@ -97,6 +97,13 @@ def count(x: Any, name: str, caller: str, least: int = 1) -> int:
     return int(x)
 
 
+def choice(x: Any, choices: Sequence[str], name: str, caller: str) -> str:
+    """Return one of several words; ValueError lists them."""
+    if not isinstance(x, str) or x not in choices:
+        raise ValueError(f"{caller}: {name} must be one of {', '.join(map(repr, choices))}, not {shown(x)}")
+    return x
+
+
 def toggle(x: Any, name: str, caller: str, advice: str = "") -> bool:
     """Return True or False, and refuse what merely counts as one of them; `advice` says what was meant instead."""
     if not isinstance(x, (bool, np.bool_)):
