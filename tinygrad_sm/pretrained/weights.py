@@ -238,7 +238,7 @@ def _array(file: IO[bytes], entry: Entry) -> Array:
     kind, count = entry.kind, math.prod(entry.shape)
     out = np.empty(count, kind.dtype)
     if kind.unpack is None:
-        _fill(file, out.view(np.uint8))
+        _fill(file, out.view(np.uint8).data)
     else:
         blocks = out.reshape(-1, kind.block)
         step = PIECE if kind.block > 1 else 32 * PIECE
@@ -246,12 +246,12 @@ def _array(file: IO[bytes], entry: Entry) -> Array:
         with np.errstate(all="ignore"):  # inf and nan may stand in a file, and float64 that float32 has no number for
             for i in range(0, len(blocks), step):
                 raw = buffer[: len(blocks) - i]
-                _fill(file, raw.reshape(-1))
+                _fill(file, raw.reshape(-1).data)
                 kind.unpack(raw, blocks[i : i + step])
     return out.reshape(entry.shape).astype(out.dtype.newbyteorder("="), copy=False)
 
 
-def _fill(file: IO[bytes], buffer: Array) -> None:
+def _fill(file: IO[bytes], buffer: memoryview) -> None:
     done = 0
     while done < len(buffer):
         count = file.readinto(buffer[done:])  # type: ignore[attr-defined]
@@ -262,9 +262,13 @@ def _fill(file: IO[bytes], buffer: Array) -> None:
 
 def exactly(file: IO[bytes], count: int) -> bytes:
     """Read `count` bytes, which the file must have."""
-    buffer = np.empty(count, np.uint8)
-    _fill(file, buffer)
-    return buffer.tobytes()
+    found = file.read(count)
+    while len(found) < count:  # an unbuffered file may give less than asked
+        piece = file.read(count - len(found))
+        if not piece:
+            raise ValueError(f"it ends {count - len(found):,} bytes too early")
+        found += piece
+    return found
 
 
 def _json(content: bytes) -> dict[str, Any]:
@@ -310,6 +314,9 @@ def _open_index(path: Path, max_bytes: int) -> Weights:
                     f"it names {shard!r} as the file of {name!r}; a plain name of a file beside it is read, that ends "
                     "in .safetensors"
                 )
+    for shard in set(places.values()):
+        if not (path.parent / shard).exists():
+            raise FileNotFoundError(f"open_safetensors: {visible(path)} names the file {shard}, which is not beside it")
     shards = {shard: _open_one(path.parent / shard, max_bytes) for shard in dict.fromkeys(places.values())}
     for name, shard in places.items():
         if name not in shards[shard]:
