@@ -57,6 +57,10 @@ GGUF = {
     "list of 2^40 numbers": (files.gguf([key("k", LIST, raw=items(F32, 2**40))]), "'k' has a list of 1,099,511,627"),
     "list of 2^64 - 1 texts": (files.gguf([key("k", LIST, raw=items(TEXT, 2**64 - 1))]), "a list of 18,446,744,073"),
     "list of a million texts": (files.gguf([key("k", LIST, raw=items(TEXT, 10**6))]), "'k' would take 8,000,000"),
+    "list whose last text is missing": (
+        files.gguf([key("k", LIST, raw=items(TEXT, 2) + length(8) + bytes(8))], alignment=1),
+        "key 'k' would take 8 bytes from byte .* on, but 0 are left",
+    ),
     "list of a million lists": (files.gguf([key("k", LIST, raw=items(LIST, 10**6))]), "'k' would take 12,000,000"),
     "list of a million numbers": (files.gguf([key("k", LIST, raw=items(U64, 10**6))]), "'k' would take 8,000,000"),
     "lists 1000 deep": (files.gguf([key("k", LIST, raw=items(LIST, 1) * 1000)]), "'k' has lists more than 8 deep"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import pickle
@@ -17,7 +18,8 @@ import pytest
 from model_files import BOOL, F32, F64, I8, I64, LIST, TEXT, U8, U32, U64, deep, described, entry, key, refused
 
 from tinygrad_sm.pretrained import gguf
-from tinygrad_sm.pretrained.weights import open_safetensors, read_json
+from tinygrad_sm.pretrained.blocks import KINDS
+from tinygrad_sm.pretrained.weights import Entry, Source, _array, exactly, open_safetensors, read_json
 
 pytest.importorskip("safetensors")
 QUANTISED = list(files.BLOCKS)
@@ -147,6 +149,26 @@ def test_memory_beside_the_array_is_bounded(tmp_path):
     assert peak < array.nbytes + 2**20
 
 
+class Slow(io.BytesIO):
+    """A file that gives one byte at a time, as a disk may that is far away."""
+
+    def read(self, size=-1):
+        return super().read(min(size, 1))
+
+    def readinto(self, buffer):
+        return super().readinto(buffer[:1])
+
+
+def test_a_file_may_give_less_than_asked_and_may_shrink():
+    assert exactly(Slow(b"abc"), 2) == b"ab"
+    with pytest.raises(ValueError, match="it ends 2 bytes too early"):
+        exactly(Slow(b"abc"), 5)
+    entry = Entry(Source("", 6, ()), KINDS["U16"], (3,), 0)
+    assert _array(Slow(b"\1\0\2\0\3\0"), entry).tolist() == [1, 2, 3]
+    with pytest.raises(ValueError, match="it ends 1 bytes too early"):
+        _array(Slow(b"\1\0\2\0\3"), entry)
+
+
 # -- the real file -------------------------------------------------------------------------------
 
 
@@ -249,6 +271,7 @@ def test_pickled_files_are_refused_by_name(tmp_path, name):
 
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Trap()))
+    (tmp_path / "README.md").touch()
     refused(open_safetensors, path, "pickled, and to unpickle a file can run code that it holds")
     with pytest.raises(ValueError, match=f"has neither .*{name}, which is not read: it is pickled"):
         open_safetensors(tmp_path)

@@ -24,7 +24,7 @@ from .blocks import KINDS, Kind
 
 LARGEST = 2**32  # bytes that any one array may take, unless the caller allows more
 MOST_AXES = 8
-LONGEST_HEADER = 2**23  # bytes; the header of a model of 10,000 arrays takes 2**20
+LONGEST_HEADER = 2**22  # bytes; the header of a model of 10,000 arrays takes 2**20
 PIECE = 4096  # blocks that are unpacked at a time, so that they stay in the cache
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 RUNS_CODE = "pickled, and to unpickle a file can run code that it holds; get the model as .safetensors or .gguf"
