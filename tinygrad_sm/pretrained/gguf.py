@@ -77,6 +77,9 @@ def read(path: str | os.PathLike[str], *, max_bytes: int = LARGEST) -> tuple[dic
         header = _Header(exactly(file, min(source.size, LONGEST_HEADER)), source.size)
         tensors, keys = header.start()
         metadata = header.metadata(keys)
+        if (parts := metadata.get("split.count", 0)) not in (0, 1):
+            shown = visible(repr(parts), limit=100)
+            raise ValueError(f"it is one of {shown} parts; join them with llama-gguf-split --merge")
         found = header.tensors(tensors)
         return metadata, Weights(_placed(found, header.at, _alignment(metadata), source, max_bytes))
 
@@ -160,24 +163,27 @@ class _Header:
 
     def texts(self, count: int, label: str, longest: int = LONGEST_HEADER) -> list[str]:
         self.require(8 * count, label)
-        data, at, found = self.data, self.at, []
+        data, at, end, found = self.data, self.at, self.at, []
         length_at = struct.Struct("<Q").unpack_from
-        for _ in range(count):
-            if at + 8 > len(data):
-                self.at = at
-                self.require(8, label)
-            (length,) = length_at(data, at)
-            at += 8
-            if length > longest or at + length > len(data):
-                self.at = at
-                self.require(length, label)
-                raise ValueError(f"{label} has {length:,} bytes; at most {longest:,} are read")
-            try:
-                found.append(str(data[at : at + length], "utf-8"))
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{label} is no UTF-8 text: {error.reason} in {error.object[:40]!r}") from None
-            at += length
+        try:
+            for _ in range(count):  # a vocabulary has 100,000 and more
+                (length,) = length_at(data, at)
+                if length > longest:
+                    break
+                end = at + 8 + length
+                if end > len(data):
+                    break
+                found.append(data[at + 8 : end].decode())
+                at = end
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{label} is no UTF-8 text: {error.reason} in {error.object[:40]!r}") from None
+        except struct.error:
+            pass
         self.at = at
+        if len(found) < count:
+            (length,) = self.unpack("<Q", label)
+            self.require(length, label)
+            raise ValueError(f"{label} has {length:,} bytes; at most {longest:,} are read")
         return found
 
     def numbers(self, kind: int, count: int, label: str) -> list[Any]:

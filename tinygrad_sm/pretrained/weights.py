@@ -24,7 +24,7 @@ from .blocks import KINDS, Kind
 
 LARGEST = 2**32  # bytes that any one array may take, unless the caller allows more
 MOST_AXES = 8
-LONGEST_HEADER = 2**23  # bytes; the header of a model of 10,000 arrays takes 2**20
+LONGEST_HEADER = 2**22  # bytes; the header of a model of 10,000 arrays takes 2**20
 PIECE = 4096  # blocks that are unpacked at a time, so that they stay in the cache
 PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 RUNS_CODE = "pickled, and to unpickle a file can run code that it holds; get the model as .safetensors or .gguf"
@@ -238,7 +238,7 @@ def _array(file: IO[bytes], entry: Entry) -> Array:
     kind, count = entry.kind, math.prod(entry.shape)
     out = np.empty(count, kind.dtype)
     if kind.unpack is None:
-        _fill(file, out.view(np.uint8))
+        _fill(file, out.view(np.uint8).data)
     else:
         blocks = out.reshape(-1, kind.block)
         step = PIECE if kind.block > 1 else 32 * PIECE
@@ -246,12 +246,12 @@ def _array(file: IO[bytes], entry: Entry) -> Array:
         with np.errstate(all="ignore"):  # inf and nan may stand in a file, and float64 that float32 has no number for
             for i in range(0, len(blocks), step):
                 raw = buffer[: len(blocks) - i]
-                _fill(file, raw.reshape(-1))
+                _fill(file, raw.reshape(-1).data)
                 kind.unpack(raw, blocks[i : i + step])
     return out.reshape(entry.shape).astype(out.dtype.newbyteorder("="), copy=False)
 
 
-def _fill(file: IO[bytes], buffer: Array) -> None:
+def _fill(file: IO[bytes], buffer: memoryview) -> None:
     done = 0
     while done < len(buffer):
         count = file.readinto(buffer[done:])  # type: ignore[attr-defined]
@@ -262,9 +262,13 @@ def _fill(file: IO[bytes], buffer: Array) -> None:
 
 def exactly(file: IO[bytes], count: int) -> bytes:
     """Read `count` bytes, which the file must have."""
-    buffer = np.empty(count, np.uint8)
-    _fill(file, buffer)
-    return buffer.tobytes()
+    found = file.read(count)
+    while len(found) < count:  # an unbuffered file may give less than asked
+        piece = file.read(count - len(found))
+        if not piece:
+            raise ValueError(f"it ends {count - len(found):,} bytes too early")
+        found += piece
+    return found
 
 
 def _json(content: bytes, kind: type = dict) -> Any:
@@ -310,6 +314,9 @@ def _open_index(path: Path, max_bytes: int) -> Weights:
                     f"it names {shard!r} as the file of {name!r}; a plain name of a file beside it is read, that ends "
                     "in .safetensors"
                 )
+    for shard in set(places.values()):
+        if not (path.parent / shard).exists():
+            raise FileNotFoundError(f"open_safetensors: {visible(path)} names the file {shard}, which is not beside it")
     shards = {shard: _open_one(path.parent / shard, max_bytes) for shard in dict.fromkeys(places.values())}
     for name, shard in places.items():
         if name not in shards[shard]:
@@ -328,9 +335,9 @@ def _open_one(path: Path, max_bytes: int) -> dict[str, Entry]:
         ) from None
     with reading(path, "open_safetensors") as (file, source):
         start = exactly(file, min(source.size, 32))
-        refuse_other(start, "a .safetensors file")
         length = int.from_bytes(start[:8], "little")
         if source.size < 8 or length > source.size - 8 or start[8:9] != b"{":
+            refuse_other(start, "a .safetensors file")  # only now, for a length may look like the mark of another format
             raise ValueError(f"there is no header of {length:,} bytes in the {source.size:,} of the file")
         if length > LONGEST_HEADER:
             raise ValueError(f"its header has {length:,} bytes; at most {LONGEST_HEADER:,} are read")
