@@ -337,7 +337,7 @@ def _open_one(path: Path, max_bytes: int) -> dict[str, Entry]:
         start = exactly(file, min(source.size, 32))
         length = int.from_bytes(start[:8], "little")
         if source.size < 8 or length > source.size - 8 or start[8:9] != b"{":
-            refuse_other(start, "a .safetensors file")  # only now, for a length may look like the mark of another format
+            refuse_other(start, "a .safetensors file")  # only now: a length may look like the mark of another format
             raise ValueError(f"there is no header of {length:,} bytes in the {source.size:,} of the file")
         if length > LONGEST_HEADER:
             raise ValueError(f"its header has {length:,} bytes; at most {LONGEST_HEADER:,} are read")
