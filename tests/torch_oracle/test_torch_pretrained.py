@@ -19,6 +19,7 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"  # nothi
 torch = pytest.importorskip("torch")
 pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
+from benchmarks.pretrained import minilm_folder, sentences, smollm2_file, theirs_smollm2  # noqa: E402
 from pretrained_folders import WORDS, tokenizer_json  # noqa: E402
 
 real = {
@@ -28,15 +29,6 @@ real = {
     for name, package in (("minilm", packages.MINILM), ("smollm2", packages.SMOLLM2))
 }
 TOKENS = np.random.default_rng(0).integers(4, len(WORDS), (3, 9))
-
-
-def sentences(n: int) -> list[str]:
-    """Return n real sentences of the language reference that Python ships, of 3 to 60 words, evenly spaced."""
-    from pydoc_data.topics import topics
-
-    text = " ".join(" ".join(topics[name].split()) for name in sorted(topics))
-    found = [s.strip() + "." for s in text.split(". ") if 3 <= len(s.split()) <= 60]
-    return found[:: len(found) // n][:n]
 
 
 def saved(model: Any, folder: Path) -> Path:
@@ -91,7 +83,7 @@ def test_llama_of_any_size(options: Any, dtype: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_minilm(dtype: str, most: float) -> None:
     """The last hidden states of 200 real sentences, in padded batches, and alone."""
-    folder = packages.folder(packages.MINILM, "test") / "model"
+    folder = minilm_folder()
     theirs = transformers.BertModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ours, texts, worst = sm.pretrained.minilm(dtype=dtype), sentences(200), 0.0
@@ -112,7 +104,7 @@ def test_minilm(dtype: str, most: float) -> None:
 @real["minilm"]
 def test_minilm_like_sentence_transformers() -> None:
     package = pytest.importorskip("sentence_transformers")
-    theirs = package.SentenceTransformer(str(packages.folder(packages.MINILM, "test") / "model"), device="cpu")
+    theirs = package.SentenceTransformer(str(minilm_folder()), device="cpu")
     texts = [*sentences(50), "a " * 400, ""]
     assert np.abs(sm.pretrained.minilm().encode(texts) - theirs.encode(texts)).max() < 1e-6
 
@@ -122,10 +114,8 @@ def test_smollm2() -> None:
     """Logits and their largest at 400 positions of a real text, and 40 greedy tokens, of the same file."""
     pytest.importorskip("gguf")
     pytest.importorskip("accelerate")
-    (file,) = packages.folder(packages.SMOLLM2, "test").glob("*.gguf")
-    options = {"gguf_file": file.name}
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(file.parent, **options, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, **options)
+    file, theirs = smollm2_file(), theirs_smollm2()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     ours, text = sm.pretrained.smollm2(), " ".join(sentences(60))
     tokens = ours.encode(text)
     assert tokens.tolist() == tokenizer(text)["input_ids"]
