@@ -38,7 +38,11 @@ MODULES = {
     "nn": ("Layers", nn, "`from tinygrad_sm import nn`. Modules find their parameters by walking attributes."),
     "optim": ("Optimisers", optim, "`from tinygrad_sm import optim`: update rules, schedules, clipping."),
     "data": ("Data", data, "`sm.data`: real data without downloads, and batches."),
-    "viz": ("Figures", viz, "`sm.viz`: figures of what a softmax does; they need matplotlib."),
+    "viz": (
+        "Figures",
+        viz,
+        "`sm.viz`: figures of what a softmax does, which need matplotlib, and the page of attention.",
+    ),
     "inspection": ("Inspection", inspection, "`sm.inspection`: what the functions for seeing are made of."),
     "calibration": ("Calibration", calibration, "`sm.calibration`: is a model as often right as it is sure?"),
     "decoding": ("Decoding", decoding, "`sm.decoding`: greedy and beam search, and error rates."),

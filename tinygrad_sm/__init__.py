@@ -55,7 +55,7 @@ from .random import manual_seed
 from .tensor import Tensor, set_default_dtype
 
 if TYPE_CHECKING:
-    from . import calibration, data, decoding, inspection, naive, primer
+    from . import calibration, data, decoding, inspection, naive, pretrained, primer
     from . import graph as graph
     from . import io as io
     from . import viz as viz
@@ -72,16 +72,18 @@ __all__ = [
     "Graph", "Op", "Tensor", "abs", "broadcast_to", "calibration", "clip", "compare", "concatenate", "cos",
     "cross_entropy", "cumsum", "data", "decoding", "detect_anomaly", "doctor", "draw", "einsum", "enable_grad", "exp",
     "expand_dims", "explain", "expm1", "flip", "functional", "gelu", "get_num_threads", "grad", "gradcheck",
-    "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "linear_cross_entropy", "load", "log",
-    "log1p", "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min",
-    "minimum", "moveaxis", "naive", "nll_loss", "nn", "no_grad", "ops", "optim", "pad", "primer", "prod", "record",
+    "gradient_flow", "hessian", "hvp", "inspection", "jacobian", "jvp", "linear_cross_entropy", "load", "log", "log1p",
+    "log_softmax", "logit", "logsumexp", "manual_seed", "matmul", "max", "maximum", "mean", "min", "minimum",
+    "moveaxis", "naive", "nll_loss", "nn", "no_grad", "ops", "optim", "pad", "pretrained", "primer", "prod", "record",
     "relu", "reshape", "save", "set_default_dtype", "set_num_threads", "sigmoid", "silu", "sin", "softmax", "split",
-    "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu",
-    "var", "vjp", "where",
+    "sqrt", "squeeze", "stack", "std", "sum", "swapaxes", "take_along_axis", "tanh", "transpose", "tril", "triu", "var",
+    "vjp", "where",
 ]  # fmt: skip
 
 # What a training loop does without is imported when it is first asked for, so that `import tinygrad_sm` is quick.
-_LATER = dict.fromkeys(["calibration", "data", "decoding", "graph", "inspection", "io", "naive", "primer", "viz"], "")
+_LATER = dict.fromkeys(
+    ["calibration", "data", "decoding", "graph", "inspection", "io", "naive", "pretrained", "primer", "viz"], ""
+)
 _LATER |= {"Graph": "graph", "compare": "viz.compare", "draw": "viz.draw", "load": "io", "save": "io"}
 _LATER |= {"doctor": "inspection.doctor", "explain": "inspection.explain"}
 _LATER |= dict.fromkeys(["detect_anomaly", "gradcheck", "gradient_flow", "record"], "inspection")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from . import __version__, ops, training
 from .op import REGISTRY, Op
+from .pretrained import commands as pretrained
 from .runs import read_config
 from .text import visible
 
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.add_argument("script", type=Path, metavar="SCRIPT.py", help="the file to run")
     doctor.add_argument("args", nargs=argparse.REMAINDER, metavar="...", help="what the script is given")
+    pretrained.add(commands)
     return parser
 
 
@@ -180,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
     try:
-        return {"check": _check, "doctor": _doctor, "primer": _primer, "train": _train}[args.command](args)
+        return COMMANDS[args.command](args)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError, MemoryError) as error:
@@ -199,6 +201,12 @@ def _train(args: argparse.Namespace) -> int:
         _check_same(_said(args), args.runs / name / ("scaled" if args.compare else "") / "config.json")
     job(args.runs / name, _options(args), resume=args.resume)
     return 0
+
+
+COMMANDS = {
+    "attention": pretrained.attention, "check": _check, "doctor": _doctor, "embed": pretrained.embed,
+    "generate": pretrained.generate, "primer": _primer, "train": _train,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 from helpers import close, differences, leaf, normal
@@ -50,7 +51,22 @@ def test_the_two_forms_of_gelu_are_close_but_not_equal() -> None:
 def test_exact_gelu_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "scipy.special", None)
     with pytest.raises(ImportError, match=r"pip install scipy.*approximate='tanh'"):
-        F.gelu(Tensor([1.0]), approximate="none")
+        F.gelu(np.array([1.0]), approximate="none")
+    close(F.gelu(Tensor([1.0]), approximate="none"), [0.8413447], rtol=1e-6)  # float32 does without
+
+
+def test_exact_gelu_in_single_precision() -> None:
+    x = np.linspace(-12, 12, 2401, dtype=np.float32)
+    expected = [float(mpmath.mpf(v) * mpmath.ncdf(v)) for v in x.tolist()]
+    slope = [float(mpmath.ncdf(v) + v * mpmath.npdf(v)) for v in x.tolist()]
+    t = leaf(x, np.float32)
+    y = F.gelu(t, approximate="none")
+    (g,) = sm.grad(y, t, np.ones_like(x))
+    assert np.abs(y.data - expected).max() < 5e-7
+    close(y.data, expected, rtol=1e-5, atol=1e-30)  # far out on the left too, where 1 + erf would be 0
+    assert np.abs(g.data - slope).max() < 3e-7
+    ends = F.gelu(np.array([np.inf, -np.inf, np.nan, 1e30, -1e30], np.float32), "none")
+    np.testing.assert_array_equal(ends, np.array([np.inf, 0, np.nan, 1e30, 0], np.float32))
 
 
 def test_gelu_refuses_an_unknown_form() -> None:

@@ -20,24 +20,28 @@ def page(data: dict[str, Any]) -> str:
     parts = {
         "title": html.escape(title or "Computation graph"),
         "alt": html.escape(data["alt"]),
-        "data": _inert(json.dumps(data, allow_nan=False, separators=(",", ":"))),
-        "css": _file("page.css"),
-        **{name: _script(f"{name}.js") for name in ("layout", "page", "panel", "controls")},
+        "data": inert(data),
+        "css": file("page.css"),
+        **{name: script(f"{name}.js") for name in ("layout", "page", "panel", "controls")},
     }
-    return re.sub(
-        r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _file("page.html")
-    )  # once: names are not looked into
+    return filled("page.html", parts)
 
 
-def _inert(text: str) -> str:
+def filled(template: str, parts: dict[str, str]) -> str:
+    """Return a template, a file of this folder, with its parts; what looks like a placeholder in one stays as it is."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], file(template))
+
+
+def inert(data: Any) -> str:
     """Write JSON, which is ASCII, so that no name in it can end the element it stands in, or open a comment there."""
-    return text.replace("<", "\\u003c")
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
     """Return a script without its indentation and its lines of comment, a tenth of it."""
-    return re.sub(r"^[ \t]*(?://.*\n)?", "", _file(name), flags=re.MULTILINE)
+    return re.sub(r"^[ \t]*(?://.*\n)?", "", file(name), flags=re.MULTILINE)
 
 
-def _file(name: str) -> str:
+def file(name: str) -> str:
+    """Return the text of a file of this folder."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

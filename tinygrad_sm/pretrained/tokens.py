@@ -1,0 +1,63 @@
+"""Tokenizers, by the package of that name: a tokenizer.json, or what a GGUF file says of its vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LARGEST = 64 * 2**20  # bytes of a tokenizer.json; those of the largest vocabularies have 20 MB
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError:
+        raise ImportError(
+            'pretrained models need the package tokenizers: pip install "tinygrad_sm[pretrained]"'
+        ) from None
+    return tokenizers
+
+
+def from_json(path: Path, longest: int | None = None) -> Any:
+    """Return the tokenizer of a tokenizer.json, without padding, which cuts texts after `longest` tokens."""
+    tokenizers = _package()
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"{path}: has {path.stat().st_size:,} bytes; a tokenizer.json has no more than {LARGEST:,}")
+    try:
+        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the package raises nothing more exact
+        raise ValueError(f"{path}: is no tokenizer.json that can be read: {error!s:.300}") from None
+    tokenizer.no_padding()
+    if longest is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(longest)
+    return tokenizer
+
+
+def from_gguf(metadata: Mapping[str, Any], source: str) -> Any:
+    """Return the byte-level BPE tokenizer whose vocabulary and merges stand in a GGUF file."""
+    tokenizers = _package()
+    kind = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
+    if kind != ("gpt2", "smollm"):
+        raise ValueError(
+            f"{source}: the tokenizer {kind[0]!r} with {kind[1]!r} is not read, only 'gpt2' with 'smollm': byte-level "
+            "BPE that takes digits one by one"
+        )
+    tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
+    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    broken = [a + b for a, b in pairs if not {a, b, a + b} <= vocabulary.keys()]
+    if broken or len(vocabulary) < len(tokens):
+        raise ValueError(f"{source}: its vocabulary and merges do not fit: {broken[:3] or 'a token stands twice'}")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, pairs))
+    split, parts = tokenizers.pre_tokenizers, tokenizers.decoders
+    tokenizer.pre_tokenizer = split.Sequence(
+        [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = parts.ByteLevel()
+    special = 3  # of the types that a GGUF file gives to tokens: control
+    types = metadata.get("tokenizer.ggml.token_type", ())
+    tokenizer.add_special_tokens([token for token, kind in zip(tokens, types, strict=False) if kind == special])
+    return tokenizer
