@@ -130,10 +130,10 @@ class MultiHeadAttention(Module):
         qkv = self.qkv(x) if recorded else self.qkv(x).data
         h, kv = self.n_heads, self.n_kv_heads
         qkv = qkv.reshape(b, t, h + 2 * kv, self.d_model // h).transpose(0, 2, 1, 3)  # (B, all heads, T, d_head)
-        qk, v = qkv[:, : h + kv], qkv[:, h + kv :]
+        qk, v = qkv, qkv[:, h + kv :]
         if self.rotary_base is not None:
-            qk = F.rotary(qk, np.arange(start, start + t), base=self.rotary_base)
-        return [qk[:, :h], qk[:, h:], v]
+            qk = F.rotary(qkv[:, : h + kv], np.arange(start, start + t), base=self.rotary_base)
+        return [qk[:, :h], qk[:, h : h + kv], v]
 
     def forward(
         self, x: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None, **other: NoReturn
