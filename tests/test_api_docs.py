@@ -77,6 +77,8 @@ def test_each_docstring_names_every_parameter(generate: Any) -> None:
 def test_the_example_of_each_op_differentiates_and_prints(op_pages: Any) -> None:
     for members in op_pages.families().values():
         for op in members:
+            called = hasattr(sm, op.name) or op.name in op_pages.op_examples.CALLS
+            assert called, f"how {op.name} is called should stand in CALLS of docs/op_examples.py"
             code, printed = op_pages.op_examples.example(op)
             assert ".backward(" in code
             assert printed.strip(), op.name
