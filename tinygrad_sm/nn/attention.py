@@ -28,6 +28,9 @@ class Cache:
     >>> k, v = cache.append(one, one)
     >>> k.shape, cache.length
     ((1, 2, 2, 4), 2)
+    >>> twice = cache.reorder([0, 0])
+    >>> twice.k.shape, twice.length
+    ((2, 2, 8, 4), 2)
     """
 
     def __init__(self, context: int) -> None:
@@ -95,6 +98,8 @@ class MultiHeadAttention(Module):
     >>> out, weights = attend(x, return_weights=True)
     >>> out.shape, weights.shape
     ((1, 3, 8), (1, 2, 3, 3))
+    >>> [part.shape for part in sm.nn.MultiHeadAttention(8, 2, n_kv_heads=1).split_heads(x)]
+    [(1, 2, 3, 4), (1, 1, 3, 4), (1, 1, 3, 4)]
     """
 
     def __init__(
