@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import is_dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 import tinygrad_sm as sm
 from tinygrad_sm.op import REGISTRY, Op
+from tinygrad_sm.ops.method_docs import METHODS
 
 DOCS = Path(__file__).parent.parent / "docs"
+PROPERTIES = (property, cached_property)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +51,40 @@ def test_each_has_a_docstring_with_an_example(generate: Any) -> None:
             text = (thing.__doc__ if isinstance(thing, Op) else inspect.getdoc(thing)) or ""
             assert len(text) > 8, name
             assert ">>>" in text or isinstance(thing, Op), name
-            if inspect.isclass(thing):
-                for method, function in vars(thing).items():
-                    if not method.startswith("_") and inspect.isfunction(function):
-                        assert inspect.getdoc(function), f"{name}.{method}"
+
+
+CALLED_BY_OTHERS = {  # methods that no example has to call
+    "forward",  # of a Module: the example of its class calls the module itself
+    "pull",  # of an Op: the backward pass calls it
+}
+
+
+def test_each_method_has_a_docstring_and_an_example(generate: Any) -> None:
+    """Its own example, or that of its class or of a base, calls it or writes it; properties have a docstring."""
+    missing = []
+    for page in generate.names().values():
+        for name, thing in page:
+            for method, member in vars(thing).items() if inspect.isclass(thing) else ():
+                if method.startswith("_") or not (inspect.isroutine(member) or isinstance(member, PROPERTIES)):
+                    continue
+                text = inspect.getdoc(getattr(thing, method)) or ""
+                assert len(text) > 8, f"{name}.{method} has no docstring"
+                if isinstance(member, PROPERTIES) or method in CALLED_BY_OTHERS or ">>>" in text:
+                    continue
+                bases = thing.__mro__[:-1]
+                texts = [inspect.getdoc(each) or "" for base in bases for each in (base, getattr(base, method, None))]
+                if not re.search(rf"^(>>>|\.\.\.) .*(\.|def ){method}\b", "\n".join(texts), re.M):
+                    missing.append(f"{name}.{method}")
+    assert not missing, "each needs an example in its docstring, or a call in that of its class"
+
+
+def test_the_methods_of_tensor_say_what_their_op_does() -> None:
+    """Formula and gradient of the op, what is to say besides, and the example, which doctest finds in METHODS."""
+    assert sm.Tensor.sum.__doc__.startswith(REGISTRY["sum"].__doc__)
+    for name, (text, example) in METHODS.items():
+        doc = getattr(sm.Tensor, name).__doc__
+        assert text in doc
+        assert doc.endswith(example), name
 
 
 PLAIN = {"x", "axis", "keepdims", "a", "b", "args", "inputs"}  # what needs no word, or only catches errors
@@ -77,6 +110,8 @@ def test_each_docstring_names_every_parameter(generate: Any) -> None:
 def test_the_example_of_each_op_differentiates_and_prints(op_pages: Any) -> None:
     for members in op_pages.families().values():
         for op in members:
+            called = hasattr(sm, op.name) or op.name in op_pages.op_examples.CALLS
+            assert called, f"how {op.name} is called should stand in CALLS of docs/op_examples.py"
             code, printed = op_pages.op_examples.example(op)
             assert ".backward(" in code
             assert printed.strip(), op.name

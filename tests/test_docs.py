@@ -45,9 +45,18 @@ def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
 
 def test_links_of_the_pages_lead_somewhere():
     """A relative link or picture of a page exists in the repository."""
-    for page in [*PAGES, "docs/engine.md", "docs/performance.md"]:
+    for page in ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]:
         text = re.sub(r"```.*?```|`[^`\n]*`", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)  # model[0](x)
         for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", text):
             path = target[0] or target[1]
             if "://" not in path:
                 assert ((ROOT / page).parent / path).exists(), f"{page} links to {path}"
+
+
+def test_each_page_runs_and_stands_in_the_index():
+    """What has a Python block is in PAGES, and what is in docs/ in a toctree of docs/index.md; nothing else is."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    listed = re.findall(r"^([\w-]+)$", "".join(re.findall(r"```{toctree}\n(.*?)```", texts.pop("index"), re.S)), re.M)
+    assert sorted(listed) == sorted(texts), "docs/index.md should name each page of docs/ once"
+    runs = [f"docs/{name}.md" for name, text in texts.items() if BLOCK.search(text)]
+    assert sorted(runs) == sorted(page for page in PAGES if "/" in page), "PAGES should name what has Python blocks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import warnings
 from dataclasses import FrozenInstanceError
 from functools import partial
@@ -26,7 +27,8 @@ from tinygrad_sm.inspection.rules.base import IDS, RULES
 from tinygrad_sm.inspection.scripts import examine
 
 CASES: list[Case] = [*losses.CASES, *softmax.CASES, *attention.CASES, *training.CASES]
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 
 
 def examined(program: Any) -> Report:
@@ -58,10 +60,17 @@ def test_its_twin_is_healthy(case: Case) -> None:
 
 
 def test_each_rule_has_a_case_and_a_paragraph() -> None:
-    assert set(RULES) == set(IDS) == {case.rule for case in CASES}
-    assert len(IDS) == 24
+    assert set(RULES) == set(IDS), "ids without a rule, or rules that no id of IDS names"
+    assert {case.rule for case in CASES} == set(IDS), "each rule needs a Case in tests/doctor_cases/"
     for rule in RULES.values():
-        assert len(rule.docs.split()) > 25
+        assert len(rule.docs.split()) > 25, f"the docstring of {rule.id} should explain it, in 26 words or more"
+
+
+def test_the_pages_know_each_rule() -> None:
+    page = (ROOT / "docs/doctor.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^### ([\w-]+)$", page, re.M)) == set(IDS), "each rule needs a section in docs/doctor.md"
+    for name in ("README.md", "CHANGELOG.md"):
+        assert f" {len(IDS)} rules" in (ROOT / name).read_text(encoding="utf-8"), f"{name} counts the rules otherwise"
 
 
 @pytest.mark.parametrize("steps", [0, 60])
@@ -231,7 +240,7 @@ def test_a_healthy_report_says_what_was_checked() -> None:
     assert "checked: softmax-before-cross-entropy" in text
     assert "not checked: update-ratio (pass optimizer=)" in text
     assert "silenced: dead-relu" in text
-    assert len(report.checked) == 21
+    assert len(report.checked) == len(IDS) - 3
     assert not report
 
 

@@ -57,8 +57,8 @@ class Reliability:
 
     >>> import tinygrad_sm as sm
     >>> found = sm.calibration.reliability([[0.8, 0.2], [0.7, 0.3]], [0, 1])
-    >>> print(f"{found.confidence:.2f} {found.accuracy:.2f} {found.ece:.2f}")
-    0.75 0.50 0.45
+    >>> print(f"{found.count} answers: {found.confidence:.2f} {found.accuracy:.2f} {found.ece:.2f} {found.mce:.2f}")
+    2 answers: 0.75 0.50 0.45 0.70
     """
 
     bins: tuple[Bin, ...]
@@ -132,6 +132,12 @@ class Reliability:
         ------
         ImportError
             Without matplotlib.
+
+        Examples
+        --------
+        >>> import tinygrad_sm as sm
+        >>> sm.calibration.reliability([[0.8, 0.2], [0.7, 0.3]], [0, 1]).plot()
+        <Plot: ...>
         """
         from .viz.calibration_figures import reliability_diagram  # here, since measuring needs no figures
 

@@ -33,6 +33,8 @@ class Node:
     >>> node = sm.Graph((x * 3).sum())["n1"]
     >>> node.label, node.formula, node.value.tolist(), node.grad.tolist()
     ('mul 3', 'a·b', [3.0, 6.0], [1.0, 1.0])
+    >>> node.constants
+    {1: 3}
     """
 
     id: str  # "n7": numbered in creation order
@@ -156,7 +158,13 @@ class Graph:
 
     @classmethod
     def of(cls, nodes: Sequence[Node], edges: Sequence[Edge], roots: Sequence[Node]) -> Graph:
-        """Return a graph of nodes and edges that another library's graph was read into."""
+        """Return a graph of nodes and edges that another library's graph was read into, or of some of another's.
+
+        >>> import tinygrad_sm as sm
+        >>> whole = sm.Graph(sm.Tensor([1.0, 2.0], requires_grad=True).exp().sum())
+        >>> len(sm.Graph.of(whole.nodes[:2], whole.edges[:1], whole.nodes[1:2]))
+        2
+        """
         graph = cls.__new__(cls)
         graph.nodes, graph.edges, graph.roots = tuple(nodes), tuple(edges), tuple(roots)
         graph.has_gradients, graph._ids = any(node.grad is not None for node in nodes), {}
@@ -276,7 +284,13 @@ class Graph:
         return found
 
     def is_finite(self, node: Node) -> bool:
-        """Tell whether the value and the gradient of a node are finite, except for a −inf that does no harm."""
+        """Tell whether the value and the gradient of a node are finite, except for a −inf that does no harm.
+
+        >>> import tinygrad_sm as sm
+        >>> graph = sm.Graph(sm.Tensor([1.0, float("inf")], requires_grad=True).relu().sum())
+        >>> [graph.is_finite(node) for node in graph]
+        [False, False, False]
+        """
         return (is_finite(node.value) or node.id in self._absorbed) and is_finite(node.grad)
 
     @cached_property

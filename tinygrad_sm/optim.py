@@ -211,11 +211,27 @@ class Schedule:
         self._apply()
 
     def state_dict(self) -> dict[str, Array]:
-        """Return the count and the base rates, for `sm.save`."""
+        """Return the count and the base rates, for `sm.save`.
+
+        >>> import tinygrad_sm as sm
+        >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=0.5)
+        >>> schedule = sm.optim.StepSchedule(optimizer, step_size=1)
+        >>> schedule.step()
+        >>> schedule.state_dict()
+        {'count': array(1), 'base': array([0.5])}
+        """
         return {"count": np.asarray(self.count), "base": np.asarray(self.base, np.float64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned; ValueError or TypeError if it does not fit.
+
+        >>> import tinygrad_sm as sm
+        >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=0.5)
+        >>> schedule = sm.optim.StepSchedule(optimizer, step_size=1, gamma=0.1)
+        >>> schedule.load_state_dict({"count": 1, "base": [0.5]})
+        >>> optimizer.param_groups[0]["lr"]
+        0.05
+        """
         arrays = as_arrays(state, f"{type(self).__name__}.load_state_dict")
         check_names({"count": (), "base": (len(self.base),)}, arrays, type(self).__name__)
         self.count, self.base = int(arrays["count"]), [float(b) for b in arrays["base"]]

@@ -102,6 +102,9 @@ class Optimizer:
     >>> optimizer.step()
     >>> w.item()
     0.75
+    >>> optimizer.zero_grad()
+    >>> w.grad is None
+    True
     """
 
     buffers: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter; "t" counts its steps
@@ -230,7 +233,13 @@ class Optimizer:
         raise TypeError(f"{type(self).__name__} has no update rule")
 
     def needed(self, options: Options) -> tuple[str, ...]:
-        """Return the names of the buffers that `update` takes under these options."""
+        """Return the names of the buffers that `update` takes under these options.
+
+        >>> import tinygrad_sm as sm
+        >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], momentum=0.9)
+        >>> optimizer.needed({"momentum": 0.9}), optimizer.needed({"momentum": 0.0})
+        (('momentum',), ())
+        """
         return tuple(name for name in self.buffers if name != "t")
 
     def _gradients(self, params: dict[int, Tensor]) -> dict[int, Array]:
@@ -309,7 +318,16 @@ class Optimizer:
         return {f"lr.{i}": group for i, group in enumerate(self.param_groups) if "lr" in group}
 
     def state_dict(self) -> dict[str, Array]:
-        """Return steps, learning rates and buffers as arrays by name, for `sm.save`."""
+        """Return steps, learning rates and buffers as arrays by name, for `sm.save`.
+
+        >>> import tinygrad_sm as sm
+        >>> w = sm.Tensor([1.0], requires_grad=True)
+        >>> optimizer = sm.optim.SGD([w], lr=0.5, momentum=0.9)
+        >>> w.sum().backward()
+        >>> optimizer.step()
+        >>> optimizer.state_dict()
+        {'steps': array(1), 'lr.0': array(0.5), '0.momentum': array([1.], dtype=float32)}
+        """
         state = {"steps": np.asarray(self.steps)}
         state |= {name: np.asarray(group["lr"], np.float64) for name, group in self._rated().items()}
         kept = sorted((n, self.buffers.index(name), a) for (n, name), a in self.state.items() if name in self.buffers)
@@ -322,6 +340,14 @@ class Optimizer:
         ------
         ValueError, TypeError
             If names or shapes do not fit, or a learning rate or a number of steps cannot be one. Then nothing changes.
+
+        Examples
+        --------
+        >>> import tinygrad_sm as sm
+        >>> optimizer = sm.optim.SGD([sm.Tensor([1.0], requires_grad=True)], lr=0.5)
+        >>> optimizer.load_state_dict({"steps": 3, "lr.0": 0.25})
+        >>> optimizer.steps, optimizer.param_groups[0]["lr"]
+        (3, 0.25)
         """
         caller = f"{type(self).__name__}.load_state_dict"
         arrays = as_arrays(state, caller)

@@ -41,6 +41,12 @@ class Report(Sequence[Finding]):
     >>> report = sm.doctor(sm.cross_entropy(sm.softmax(logits), [2]))
     >>> bool(report), report[0].rule
     (True, 'softmax-before-cross-entropy')
+    >>> report.heading()
+    'doctor: 1 error in the graph of cross_entropy (4 nodes)'
+    >>> report.notes()
+    ['not checked: no-gradient (pass model=)', 'not checked: update-ratio (pass optimizer=)']
+    >>> len(report.by_rule("dead-relu")), len(report.errors), [len(group) for group in report.groups()]
+    (0, 1, [1])
     """
 
     def __init__(

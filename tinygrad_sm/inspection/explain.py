@@ -33,11 +33,14 @@ MOST = 1000  # elements of an array in full with numbers=True
 
 @dataclass(frozen=True)
 class Explanation:
-    """An explanation in blocks; it prints as text, and a notebook shows it with its formulas typeset.
+    r"""An explanation in blocks; it prints as text, and a notebook shows it with its formulas typeset.
 
     >>> import tinygrad_sm as sm
-    >>> print(sm.explain("exp").markdown().splitlines()[0])
+    >>> card = sm.explain("exp")
+    >>> print(card.markdown().splitlines()[0])
     ## The op exp
+    >>> print(card.latex().splitlines()[0], card.html()[:15])
+    \section*{The op exp} <!DOCTYPE html>
     """
 
     title: str

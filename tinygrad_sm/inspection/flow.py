@@ -39,8 +39,9 @@ class GradientFlow(Rows):
     >>> import tinygrad_sm as sm
     >>> model = sm.nn.Linear(2, 1)
     >>> model(sm.Tensor([[1.0, 2.0]])).sum().backward()
-    >>> sorted(sm.gradient_flow(model))
-    ['bias', 'weight']
+    >>> flow = sm.gradient_flow(model)
+    >>> sorted(flow), list(flow.modules), len(flow.history)
+    (['bias', 'weight'], [''], 1)
     """
 
     _values: dict[str, Array]  # all parameters, copied
@@ -76,7 +77,16 @@ class GradientFlow(Rows):
     def series(self, path: str, what: str = "rms") -> list[float]:
         """Return one statistic of a parameter or a module ("" for the whole model) at all steps, oldest first.
 
-        It is NaN at a step at which there was no gradient.
+        It is NaN at a step at which there was no gradient. Raises ValueError for an unknown path or statistic.
+
+        >>> import tinygrad_sm as sm
+        >>> model = sm.nn.Linear(2, 1)
+        >>> flow = None
+        >>> for _ in range(2):
+        ...     model(sm.Tensor([[3.0, 4.0]])).sum().backward()
+        ...     flow = sm.gradient_flow(model, since=flow)
+        >>> flow.series("weight", "norm")
+        [5.0, 10.0]
         """
         if what not in STATISTICS:
             raise ValueError(f"series: what must be one of {', '.join(STATISTICS)}; not {what!r}")
@@ -114,6 +124,14 @@ class GradientFlow(Rows):
             If there is no gradient to draw, or no such statistic.
         ImportError
             Without matplotlib.
+
+        Examples
+        --------
+        >>> import tinygrad_sm as sm
+        >>> model = sm.nn.Linear(2, 1)
+        >>> model(sm.Tensor([[3.0, 4.0]])).sum().backward()
+        >>> sm.gradient_flow(model).plot()
+        <Plot: ...>
         """
         from ..viz.flow_figures import flow_bars, flow_map  # here, since training needs no figures
 

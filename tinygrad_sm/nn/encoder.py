@@ -48,6 +48,8 @@ class TransformerEncoder(Module):
     >>> tokens, real = np.array([[1, 2, 3], [4, 5, 0]]), np.array([[True, True, True], [True, True, False]])
     >>> encoder(tokens, real).shape
     (2, 3, 8)
+    >>> [weights.shape for weights in encoder.attention_weights(tokens, real)]
+    [(2, 2, 3, 3)]
     """
 
     def __init__(

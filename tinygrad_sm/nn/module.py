@@ -176,7 +176,12 @@ class Module:
         return self
 
     def eval(self) -> Module:
-        """Switch to evaluation: `train(False)`."""
+        """Switch to evaluation: `train(False)`.
+
+        >>> import tinygrad_sm as sm
+        >>> sm.nn.Dropout(0.5).eval()(sm.Tensor([1.0, 2.0]))
+        Tensor([1., 2.])
+        """
         return self.train(False)
 
     def evaluating(self) -> AbstractContextManager[None]:

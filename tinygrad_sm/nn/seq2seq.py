@@ -113,6 +113,15 @@ class Transformer(Module):
     >>> (best,) = sm.decoding.greedy(model.step, model.start(source), [0], end=1, max_length=6)
     >>> best.length <= 6
     True
+
+    Its parts: the memory of the source, the logits of new tokens from caches, and what the decoder reads where:
+
+    >>> memory = model.encode(source)
+    >>> caches = model.new_caches(memory)
+    >>> memory.shape, model.decode(target[:, :1], memory, caches=caches).shape
+    ((1, 3, 8), (1, 1, 9))
+    >>> [weights.shape for weights in model.cross_weights(source, target)]
+    [(1, 2, 5, 3)]
     """
 
     def __init__(

@@ -56,6 +56,9 @@ class TransformerLM(Module):
     (1, 3, 11)
     >>> lm.generate([1, 2], max_new_tokens=4, rng=np.random.default_rng(0)).shape
     (6,)
+    >>> hidden = lm.hidden(np.array([[1, 2, 3]]))
+    >>> hidden.shape, lm.logits(hidden).shape, [weights.shape for weights in lm.attention_weights([[1, 2, 3]])]
+    ((1, 3, 8), (1, 3, 11), [(1, 2, 3, 3)])
 
     The shape of Llama:
 

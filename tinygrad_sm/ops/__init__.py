@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Any
 
 from ..op import REGISTRY
@@ -21,6 +22,7 @@ from . import (
     shape,
     softmax,
 )
+from .method_docs import METHODS, described
 
 if TYPE_CHECKING:
     from ..inspection.opcheck import OpsReport
@@ -31,9 +33,9 @@ __all__ = [
 ]  # fmt: skip
 
 
-for _name, _method in vars(Tensor).items():  # a method that is an op has the op's docstring
-    if _name in REGISTRY and _method.__doc__ is None:
-        _method.__doc__ = REGISTRY[_name].__doc__
+for _name in METHODS:  # a method that is an op has the op's docstring, with an example
+    _method = getattr(Tensor, _name)
+    _method.__doc__ = described(_name, cleandoc(_method.__doc__ or getattr(REGISTRY.get(_name), "__doc__", None) or ""))
 
 
 def check(names: Any = None, *, order: int = 2, seed: int = 0) -> OpsReport:

@@ -130,7 +130,12 @@ def reshape(x: Any, *shape: Any) -> Any:
 
 
 def ravel(x: Any) -> Any:
-    """Return the same elements along one axis."""
+    """Return the same elements along one axis.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.Tensor([[1.0, 2.0], [3.0, 4.0]]).ravel()
+    Tensor([1., 2., 3., 4.])
+    """
     return _reshape(x, shape=(-1,))
 
 
@@ -289,7 +294,12 @@ def triu(x: Any, k: int = 0) -> Any:
 
 
 def astype(x: Any, dtype: Any) -> Any:
-    """Convert to another dtype; the gradient comes back in the old one. To integers or bools, none does."""
+    """Convert to another dtype; the gradient comes back in the old one. To integers or bools, none does.
+
+    >>> import tinygrad_sm as sm
+    >>> sm.Tensor([1.5, 2.0]).astype(int)
+    Tensor([1, 2])
+    """
     if isinstance(x, Tensor) and np.dtype(dtype).kind != "f":
         return Tensor(x.data.astype(dtype))
     return _astype(x, dtype=dtype)

@@ -75,11 +75,22 @@ class Drawing:
         return text[text.index("<svg") :]  # without the prologue, whose comment has the renderer's version
 
     def html(self) -> str:
-        """Return the interactive page: the graph, in which one steps through the backward pass. It asks for nothing."""
+        """Return the interactive page: the graph, in which one steps through the backward pass. It asks for nothing.
+
+        >>> import tinygrad_sm as sm
+        >>> sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).html()[:15]
+        '<!doctype html>'
+        """
         return page(self._data())
 
     def interactive(self, height: int = 640) -> Interactive:
-        """Return the page for a notebook to show, `height` pixels high."""
+        """Return the page for a notebook to show, `height` pixels high.
+
+        >>> import tinygrad_sm as sm
+        >>> page = sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).interactive(height=400)
+        >>> page.height, page.alt
+        (400, 'Computation graph of sum: 2 nodes (1 parameter, 1 loss), 1 edge.')
+        """
         return Interactive(self.html(), count(height, "height", "interactive"), self.alt)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -131,7 +142,11 @@ class Drawing:
     def open(self, kind: str = ".svg") -> Path:
         """Show the picture in the system's web browser, or with ".html" the page; return the path of the file shown.
 
-        The file is a temporary one, which the system clears away some day.
+        The file is a temporary one, which the system clears away some day. Raises ValueError for another ending.
+
+        >>> import tinygrad_sm as sm
+        >>> sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).open()  # doctest: +SKIP
+        PosixPath('/.../tinygrad_sm_x2f0a9.svg')
         """
         kind = kind if kind.startswith(".") else f".{kind}"
         if kind not in (".svg", ".html", ".png", ".pdf"):

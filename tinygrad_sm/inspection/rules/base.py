@@ -123,7 +123,7 @@ def rule(id: str, title: str, *, needs: Sequence[str] = ()) -> Callable[[Any], A
     """Decorate a function of a Context that yields Findings, so that it is a rule; its docstring explains it."""
 
     def register(check: Callable[[Context], Iterator[Finding]]) -> Callable[[Context], Iterator[Finding]]:
-        assert id in IDS, id
+        assert id in IDS, f"the rule {id!r} has no place in IDS, the order of the report"
         RULES[id] = Rule(id, title, inspect.getdoc(check) or "", check, tuple(needs))
         return check
 
