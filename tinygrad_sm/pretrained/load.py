@@ -69,7 +69,7 @@ def smollm2(*, scaled: bool = True, dtype: Any = np.float32) -> LanguageModel:
     --------
     >>> import tinygrad_sm as sm
     >>> lm = sm.pretrained.smollm2()                                    # doctest: +SKIP
-    >>> lm.generate("The capital of France is", 3, temperature=0)       # doctest: +SKIP
+    >>> lm.generate("The capital of France is", 2, temperature=0)       # doctest: +SKIP
     ' Paris.'
     """
     files = sorted(packages.folder(packages.SMOLLM2, "smollm2").glob("*.gguf"))
