@@ -314,6 +314,11 @@ def keeps_count() -> Callable[[Any], Any]:
     return lambda x: (calls.append(1), x.sum() if len(calls) < 2 else x)[1]
 
 
+def grows(x: Any) -> Any:
+    x.data += 1.0
+    return x * x
+
+
 @pytest.mark.parametrize(
     ("f", "x", "kind", "message"),
     [
@@ -336,6 +341,8 @@ def keeps_count() -> Callable[[Any], Any]:
         (lambda x: x, "text", TypeError, r"input 0 is of <U4"),
         (lambda: Tensor(1.0), (), ValueError, r"nothing to check"),
         (nn.ReLU(), np.array([1]), ValueError, r"nothing to check"),
+        (grows, [1.0], ValueError, r"writes into input 0: x = x \+ 1 makes a new array"),
+        ([1.0], lambda x: x, TypeError, r"the first argument is the function to check, not list"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(f: Any, x: Any, kind: type[Exception], message: str) -> None:

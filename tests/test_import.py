@@ -61,5 +61,11 @@ def test_a_first_gradient_is_the_same_with_and_without_what_comes_later() -> Non
 
 
 def test_an_unknown_name_is_an_error() -> None:
-    with pytest.raises(AttributeError, match="'tinygrad_sm' has no attribute 'Variable'"):
+    with pytest.raises(AttributeError, match=r"'tinygrad_sm' has no attribute 'Variable'$"):
         sm.Variable  # noqa: B018
+
+
+def test_a_name_that_lives_elsewhere_says_where() -> None:
+    for name, home in {"mse_loss": "functional", "Linear": "nn", "AdamW": "optim"}.items():
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; it is tinygrad_sm.{home}.{name}$"):
+            getattr(sm, name)

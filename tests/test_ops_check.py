@@ -135,6 +135,30 @@ def test_a_wrong_dtype() -> None:
     assert "the value in float32" in note(low)
 
 
+def test_what_keeps_no_dtype_is_named() -> None:
+    assert "write float(np.log(2)), np.arange" in note(own(lambda x: x + np.log(2), (lambda g, y, x: g,)))
+    assert sm.ops.check(own(lambda x: x + float(np.log(2)), (lambda g, y, x: g,)))
+
+
+def test_a_forward_and_a_rule_that_write_into_what_they_are_given() -> None:
+    def forward(x: Any) -> Any:
+        x *= 2.0
+        return x
+
+    def rule(g: Any, y: Any, x: Any) -> Any:
+        g *= 2.0
+        return g
+
+    assert "own(float64[2, 3]): output array is read-only; an op writes" in note(own(forward, (lambda g, y, x: 2 * g,)))
+    assert "the gradient of own(float64[2, 3]): output array is read-only" in note(own(lambda x: 2 * x, (rule,)))
+    with pytest.raises(ValueError, match="gradcheck: f, or an op in it, writes into input 0"):
+        sm.gradcheck(own(forward, (rule,)), [1.0, 2.0])
+
+
+def test_a_rule_that_returns_nothing() -> None:
+    assert "does a rule return None?" in note(own(lambda x: x**3, (lambda g, y, x: None,)))
+
+
 def test_a_wrong_shape_and_a_wrong_broadcast() -> None:
     assert "shape (3,)" in note(own(lambda x: x**3, (lambda g, y, x: cube_rule(g, y, x)[0],)))
     pair = own(np.add, (lambda g, y, a, b: g, lambda g, y, a, b: np.broadcast_to(g.mean(axis=0), (2, 3))),

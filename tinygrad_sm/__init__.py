@@ -91,7 +91,10 @@ _LATER |= dict.fromkeys(["detect_anomaly", "gradcheck", "gradient_flow", "record
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        homes = {"functional": name in functional.__all__, "nn": name in nn.__all__,
+                 "optim": hasattr(vars(optim).get(name), "step")}  # fmt: skip
+        here = next((f"; it is {__name__}.{home}.{name}" for home, has in homes.items() if has), "")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{here}")
     home = _import_module(f"{__name__}.{_LATER[name] or name}")
     return globals().setdefault(name, getattr(home, name) if _LATER[name] else home)
 

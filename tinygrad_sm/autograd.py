@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_no_more, check_share, check_start, check_unchanged, named
+from .checks import check_definition, check_no_more, check_share, check_start, check_unchanged, named_rule
 from .mode import MODE, grad_mode
 from .tensor import Tensor, as_array, attach, wrap
 
@@ -92,7 +92,7 @@ def _shares(t: Tensor, g: Cotangent, need: list[bool], create_graph: bool, consu
         fused = create_graph and t.op.definition is not None
         shares = _pull_definition(t, g, need) if fused else t.op.pull(t, g, need, consume)
     except (ValueError, TypeError, IndexError) as error:
-        raise named(error, f"the gradient of {t.op.name}", t.raw) from error
+        raise named_rule(error, t) from error
     fitted: list[Cotangent | None] = []
     for share, a, n in zip(shares, t.args, need):  # noqa: B905 (quicker so)
         if not n or share is None:
@@ -109,7 +109,7 @@ def _pull_definition(t: Tensor, g: Tensor, need: list[bool]) -> list[Tensor | No
     assert t.op is not None
     assert t.op.definition is not None
     inputs = {a for a in t.args if isinstance(a, Tensor)}
-    y = t.op.definition(*t.args, **t.kwargs)
+    y = check_definition(t.op.definition(*t.args, **t.kwargs), t)
     found = {a: share for a, share, _ in sweep({y: g}, create_graph=True, stop=inputs) if a in inputs}
     return [found.pop(a, None) if n else None for a, n in zip(t.args, need, strict=True)]
 

@@ -16,7 +16,29 @@ def named(error: Exception, name: str, raw: Sequence[Any]) -> Exception:
     text = re.sub(r"\S*<lambda>\(\)", f"{name}()", str(error)).removeprefix(f"{name}: ")
     seen = ", ".join(f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)[:60] for a in raw)
     kind = next(k for k in (TypeError, IndexError, ValueError) if isinstance(error, k))
+    if "read-only" in text:  # as gradients are that an op of this engine only looks at
+        text += "; an op writes into none of g, y and its arguments: g = g * 2 makes a new array, g *= 2 does not"
     return kind(f"{name}({seen}): {text}")
+
+
+def named_rule(error: Exception, t: Tensor) -> Exception:
+    """Return the error that a rule of `t`'s op raised; of one that could not even be called, with what rules get."""
+    assert t.op is not None
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    called = frame is not None and frame.tb_frame.f_code is not type(t.op).pull.__code__
+    if not called and re.search(r"(positional|keyword) argument", str(error)):
+        count = f"{len(t.args)} argument{'s' if len(t.args) > 1 else ''}"
+        count += "".join(f", {name}=" for name in t.kwargs)
+        if isinstance(t.op.vjp, tuple):
+            error = TypeError(f"{error}; a rule is called with g, y and the op's {count}")
+        else:
+            error = TypeError(
+                f"{error}; one rule for all is called with g, y, the residual and the op's {count}; rules for one "
+                "argument each stand in a tuple, as (rule,)"
+            )
+    return named(error, f"the gradient of {t.op.name}", t.raw)
 
 
 def check_start(output: Any, gradient: Any, caller: str) -> None:
@@ -64,6 +86,26 @@ def check_pair(out: Any, name: str) -> Any:
     return out
 
 
+def check_output(out: Any, name: str) -> Any:
+    """Return what a forward returned, if it is one array."""
+    if out is None:
+        raise TypeError(f"{name}: the forward returned None; it must return an array")
+    if type(out) is tuple:
+        raise TypeError(f"{name}: the forward returned a tuple; only that of an op with a definition has a residual")
+    return out
+
+
+def check_definition(y: Any, t: Tensor) -> Tensor:
+    """Return what the definition of a fused op made, if a gradient can go through it."""
+    if not isinstance(y, Tensor) or y.shape != t.shape:
+        found = f"of shape {y.shape}" if isinstance(y, Tensor) else f"of type {type(y).__name__}"
+        raise TypeError(
+            f"the definition of {_name(t)} must make a Tensor of shape {t.shape}, as the forward does, of its "
+            f"arguments by operators, NumPy's functions and ops; it returned something {found}"
+        )
+    return y
+
+
 def check_shares(shares: Any, t: Tensor) -> Sequence[Any]:
     """Return what one rule for all arguments returned, if it is a gradient (or None) for each."""
     if not isinstance(shares, (tuple, list)) or len(shares) != len(t.args):
@@ -80,7 +122,11 @@ def check_share(share: Any, a: Tensor, t: Tensor) -> None:
     if extra >= 0 and share.shape[extra:] == a.shape:
         return
     if extra < 0 or any(n not in (1, m) for n, m in zip(a.shape, share.shape[extra:], strict=True)):
-        raise RuntimeError(f"the rule of {_name(t)} returned a gradient of shape {share.shape} for shape {a.shape}")
+        raise RuntimeError(
+            f"the rule of {_name(t)} returned a gradient of shape {share.shape} for shape {a.shape}; it must have "
+            "this shape, or one to which that was broadcast. Where the op sums over an axis, the rule spreads g: "
+            "np.expand_dims(g, axis) * np.ones(x.shape)"
+        )
 
 
 def check_op(op: Any, namesake: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import check_op, check_pair, check_shares, named
+from .checks import check_op, check_output, check_pair, check_shares, named
 from .mode import MODE
 from .tensor import FUNCTIONS, UFUNCS, Tensor, as_array, wrap
 
@@ -112,8 +112,8 @@ class Op:
         residual: Any = ()
         if self.definition is not None:
             out, *residual = check_pair(out, self.name)
-        if not boxed:
-            return out
+        if not boxed or out is None or type(out) is tuple:
+            return check_output(out, self.name)
         tensor, mode = wrap(out), MODE.get()
         if True in need and mode.grad and self.vjp is not None:
             tensor.requires_grad = True

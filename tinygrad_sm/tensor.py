@@ -114,7 +114,7 @@ class Tensor:
     def item(self) -> Any:
         """Return the only element as a Python number."""
         if self.data.size != 1:
-            raise ValueError(f"item() is for tensors of one element, not of shape {self.shape}; use .tolist()")
+            raise ValueError(f"item() is for one element, not of shape {self.shape}; use .tolist(), or np, not math")
         return self.data.item()
 
     def tolist(self) -> Any:

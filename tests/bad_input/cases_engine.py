@@ -60,6 +60,23 @@ def fused(forward: Any, rule: Any) -> None:
         op(*(leaf(2, 3) for _ in range(forward.__code__.co_argcount))).sum().backward()
 
 
+def defined(definition: Any) -> None:
+    with own_ops():
+        x = leaf(2, 3)
+        op = Op(lambda x: (x * 2, None), lambda g, y, r, x: (g * 2,), name="odd", definition=definition)
+        sm.grad(op(x).sum(), x, create_graph=True)
+
+
+def bare_rule() -> None:
+    with own_ops():
+        Op(lambda x: x * 2, lambda g, y, x: g * 2, name="odd")(leaf(2, 3)).sum().backward()
+
+
+def doubles(g: Any, y: Any, x: Any) -> Any:
+    g *= 2
+    return g
+
+
 def assigned() -> Tensor:
     p = leaf(2)
     p.data = p - 0.1  # type: ignore[assignment]
@@ -143,7 +160,7 @@ ROWS = [
     Row("rule that fails", rule_that_fails, ValueError,
         r"the gradient of odd\(float32\[2, 3\]\): cannot reshape array of size 6"),
     Row("rule of the wrong shape", rule_of_the_wrong_shape, RuntimeError,
-        r"rule of odd returned a gradient of shape \(1, 3\) for shape \(2, 3\)"),
+        r"rule of odd returned a gradient of shape \(1, 3\) for shape \(2, 3\); it must have .* np.expand_dims"),
     Row("a name that is taken", taken_name, ValueError, "'exp' is taken, by an op of tinygrad_sm.ops.arithmetic; pass"),
     Row("a name that spoils a terminal", lambda: Op(np.exp, None, name="a\x1b[31m"), ValueError,
         r"Op: 'a\\x1b\[31m' holds characters that cannot be printed"),
@@ -162,7 +179,21 @@ ROWS = [
     Row("a forgotten comma", lambda: plain(lambda x: x * 2, lambda g, y: g), TypeError,
         r"^the gradient of odd\(float32\[2, 3\]\): the gradient of odd\(\) takes 2 positional|^the gradient of odd"),
     Row("a forward that returns nothing", lambda: plain(lambda x: None, lambda g, y, x: g), TypeError,
-        "real numbers or bools, not dtype object"),
+        "^odd: the forward returned None; it must return an array"),
+    Row("a residual without a definition", lambda: plain(lambda x: (x, x), lambda g, y, x: g), TypeError,
+        "^odd: the forward returned a tuple; only that of an op with a definition"),
+    Row("a rule without y", lambda: plain(lambda x: x * 2, lambda g, x: g), TypeError,
+        "takes 2 positional arguments but 3 were given; a rule is called with g, y and the op's 1 argument$"),
+    Row("a rule without the option", lambda: plain(lambda x, k: x * k, lambda g, y, x: g, k=2.0), TypeError,
+        "keyword argument 'k'; a rule is called with g, y and the op's 1 argument, k=$"),
+    Row("a rule that is in no tuple", bare_rule, TypeError,
+        r"; one rule for all is called with g, y, the residual and the op's 1 argument; .* in a tuple, as \(rule,\)"),
+    Row("a definition that returns an array", lambda: defined(lambda x: x.data * 2), TypeError,
+        r"the definition of odd must make a Tensor of shape \(2, 3\).*returned something of type ndarray"),
+    Row("a definition that returns nothing", lambda: defined(lambda x: None), TypeError, "something of type NoneType"),
+    Row("a definition of another shape", lambda: defined(lambda x: x.sum()), TypeError, r"something of shape \(\)"),
+    Row("a rule that writes into g", lambda: plain(lambda x: x * 2, doubles), ValueError,
+        r"read-only; an op writes into none of g, y and its arguments: g = g \* 2 makes"),
     Row("a Tensor as an option", lambda: plain(lambda x, s=1: x * s, lambda g, y, x, s=1: g, s=leaf(2, 3)), TypeError,
         "as an option"),
     Row("a Tensor as data", lambda: assigned().exp(), TypeError, r"write p\.data = \(\.\.\.\)\.data"),

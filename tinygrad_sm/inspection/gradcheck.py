@@ -79,6 +79,8 @@ def gradcheck(
     >>> del sm.op.REGISTRY["wrong_cube"]
     """
     options = _Options(eps, atol, rtol)
+    if not callable(f):
+        raise TypeError(f"gradcheck: the first argument is the function to check, not {type(f).__name__}")
     if not (1e-12 <= eps <= 0.1 and atol >= 0 and rtol >= 0):
         raise ValueError(f"gradcheck: eps must be in [1e-12, 0.1], atol and rtol 0 or more; not {eps}, {atol}, {rtol}")
     check_order(order, seed, "gradcheck")
@@ -170,9 +172,15 @@ def _outputs(returned: Any) -> tuple[Tensor, ...]:
     return outputs
 
 
-def _check_repeatable(evaluate: Evaluate) -> None:
-    """Refuse an f that is not finite here, or gives another value when called again."""
+def _check_repeatable(evaluate: Evaluate, names: list[str], leaves: list[Tensor]) -> None:
+    """Refuse an f that changes its inputs, is not finite here, or gives another value when called again."""
+    before = [x.data.copy() for x in leaves]
     first = [y.data for y in evaluate()]
+    for name, x, array in zip(names, leaves, before, strict=True):
+        if not np.array_equal(x.data, array, equal_nan=True):
+            raise ValueError(
+                f"gradcheck: f, or an op in it, writes into {name}: x = x + 1 makes a new array, x += 1 does not"
+            )
     if not first:
         raise ValueError("gradcheck: f returns no output")
     for i, y in enumerate(first):
@@ -200,7 +208,7 @@ def _orders(
     evaluate: Evaluate, names: list[str], leaves: list[Tensor], order: int, options: _Options, rng: np.random.Generator
 ) -> Iterator[GradcheckRow]:
     """Yield the rows of order 1, 2, ..., each the first order of what the one below computed."""
-    _check_repeatable(evaluate)
+    _check_repeatable(evaluate, names, leaves)
     raw = recorded = evaluate
     outputs = [f"output {i}" for i in range(len(evaluate()))]
     for level in range(1, order + 1):
@@ -294,5 +302,8 @@ def _explained(analytic: float, numeric: float, unreached: bool, left: float, ri
             "here, pass a smaller eps"
         )
     if unreached:
-        return "the gradient does not reach this input: does f, or a rule, use .data, .detach() or np.asarray?"
+        return (
+            "the gradient does not reach this input: does f, or a rule, use .data, .detach() or np.asarray, or does a "
+            "rule return None?"
+        )
     return ""

@@ -13,7 +13,7 @@ from ..derivatives import grad
 from ..mode import enable_grad
 from ..op import REGISTRY, Op
 from ..ops.sample import Sample
-from ..tensor import Tensor
+from ..tensor import Array, Tensor
 from ..text import visible
 from .gradcheck import check_order, gradcheck
 from .gradcheck_report import RULE, table
@@ -130,31 +130,41 @@ def _check(op: Op, sample: Sample, order: int, seed: int) -> float:
         given = dict(zip(wanted, values, strict=True))
         return f(*(given.get(i, a) for i, a in enumerate(args)), **sample.kwargs)
 
-    points = [np.asarray(args[i], np.float64) for i in wanted]
+    points = [_locked(np.array(args[i], np.float64)) for i in wanted]
 
     def f(*xs: Any) -> Any:
         return on(op, xs)
 
     f.__name__ = op.name
     named = tuple(Tensor(a, name=f"argument {i}") for i, a in zip(wanted, points, strict=True))
-    report = gradcheck(f, named, order=order, seed=seed)
     with enable_grad():
         leaves = [Tensor(a, requires_grad=True) for a in points]
         y = on(op, leaves)
-        c = np.random.default_rng(seed).normal(size=y.shape)
+        c = _locked(np.array(np.random.default_rng(seed).normal(size=y.shape)))
         _agree(y, on(op, points), "the value on Tensors", "on arrays", 0)
         if op.definition is not None:
             _agree(y, on(op.definition, leaves), "the value", "of the definition", 1e-11)
         raw = grad(y, leaves, c, allow_unused=True)
+    report = gradcheck(f, named, order=order, seed=seed)
+    with enable_grad():
         recorded = grad(y, leaves, c, create_graph=True, allow_unused=True)  # of a fused op: through its definition
         other = "recorded" if op.definition is None else "of the definition"
         for i, g, h in zip(wanted, raw, recorded, strict=True):
             _agree(g, h, f"the gradient of argument {i}", other, 1e-9)
         single = on(op, [Tensor(a.astype(np.float32), requires_grad=True) for a in points])
     if single.dtype != np.float32 and "dtype" not in sample.kwargs:
-        raise AssertionError(f"float32 arguments give {single.dtype}; the forward must keep the dtype")
+        raise AssertionError(
+            f"float32 arguments give {single.dtype}; the forward must keep the dtype. np.log(2) is of float64 and "
+            "np.arange(3) of int64, which widen float32: write float(np.log(2)), np.arange(3, dtype=x.dtype)"
+        )
     _agree(single, y, "the value in float32", "in float64", 1e-3)
     return report.error
+
+
+def _locked(array: Array) -> Array:
+    """Return the array, closed to writing: no forward and no rule changes what it is given."""
+    array.flags.writeable = False
+    return array
 
 
 def _agree(a: Any, b: Any, what: str, other: str, tolerance: float) -> None:
