@@ -177,8 +177,8 @@ def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines
 def on_signature(app: Any, what: str, name: str, thing: Any, options: Any, args: str, returns: str) -> Any:
     """Write a method of Tensor that calls an op with the arguments of that op; leave out what only catches errors."""
     args = op_pages.method_options(thing) or args
-    args = args and re.sub(r"(, )?\*\*other", "", args).replace("<function <lambda>>", "...")
-    return args, returns
+    args = args and re.sub(r"(, )?\*\*other", "", args)
+    return args and re.sub(r"=<[^=,]*>", "=...", args), returns  # <function <lambda>>, <factory>
 
 
 def joined(outputs: list[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ import nbformat
 HERE = Path(__file__).parent
 NEEDS = 'This notebook needs tinygrad_sm: `pip install -e ".[all]"` in a clone of its repository.'
 PICTURE = re.compile(r'(?<=<img src=")([\w/.-]+\.svg)(?=")')
-LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\((?!https?:|#)([^)\s]+)\)")
+LINK = re.compile(r"\[([^\]]+)\]\(((?!https?:)[\w./-]+\.(?:md|html|json|py)(?:#[\w-]+)?)\)")  # to a file
 COMMENT = re.compile(r"^<!--.*?-->\n*", re.M)
 
 
