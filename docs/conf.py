@@ -113,6 +113,7 @@ def tidy(found: re.Match[str]) -> str:
     if "`" in row:
         return row
     row = re.sub(r"([±→≤]) ", "\\1\u00a0", row)
+    row = row.replace(" = ", "\u00a0=\u00a0")
     row = re.sub(r"(?<=\d) (?=(?:ms|µs|s|MB|[GT]B/s|G/s|GFLOP/s)\b)", "\u00a0", row)
     row = re.sub(r"(?<=\d)–(?=\d)", "–\u2060", row)
     return re.sub(r"(?<=[ |(])-(?=\d|inf)|(?<=\de)-0?(?=\d)", "−", row)
