@@ -6,13 +6,14 @@ tests/test_docs.py compares, makes room for what the cell prints. Beside it the 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
+import myst_nb.core.render
 
 import tinygrad_sm as sm
 from tinygrad_sm.inspection.doctor import RULES
@@ -22,9 +23,9 @@ from tinygrad_sm.inspection.mathml import mathml
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 import generate  # noqa: E402
+import notebooks  # noqa: E402
 import op_pages  # noqa: E402
-
-NOTEBOOKS = HERE / "_static" / "notebooks"
+import pictures  # noqa: E402
 
 project = "tinygrad_sm"
 author = "the tinygrad_sm contributors"
@@ -34,11 +35,11 @@ exclude_patterns = ["_build", "results"]
 html_theme = "furo"
 html_title = "tinygrad_sm"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_css_files = ["formulas.css", "site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
-myst_enable_extensions = ["html_image"]
 myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -48,35 +49,79 @@ nb_merge_streams = True
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
 default_role = "code"  # `x` in a docstring
+highlight_language = "text"  # of a block that names no language: mostly what a program printed
+pygments_dark_style = "github-dark"
+os.environ["IPYKERNEL_CELL_NAME"] = "script.py"  # what messages call the file of a cell, as on the pages
 copybutton_prompt_text = ">>> "
 
 HEAD = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```\n.*?^```\n)?", re.S | re.M)
-SAVES = re.compile(r"^(.*\.save\(.*\))$(?=\n\Z)", re.M)
+SAVES = re.compile(r"^(.*\.save\(.*\))( *#.*)?$(?=\n\Z)", re.M)
+ROW = re.compile(r"^\|.*\|$", re.M)
 MATH = re.compile(r"^\$\$(.*?)\$\$$", re.S | re.M)  # typeset without fetching a script
 ELSEWHERE = {"../CONTRIBUTING.md": "contributing.md", "../examples/gallery/README.md": "gallery.md"}
-LINK = '<p class="download"><a href="_static/notebooks/{}.ipynb" download>This page as a notebook</a></p>'
+LINK = '<p class="notebook"><a href="_static/notebooks/{}.ipynb" download>This page as a notebook</a></p>'
+SLIDERS = re.compile(r"^.*\n\n<!-- sliders -->$", re.M)  # with the paragraph that stands there in their place
+STEPPING = re.compile(r"^.*\n\n<!-- stepping -->$", re.M)
+STEPS = "_static/gallery/14_step_through_backward.html"
 
 
 def on_read(app: Any, name: str, source: list[str]) -> None:
-    """Make cells of the Python blocks of a page, put the sliders in their place, and link to pages of the site."""
+    """Make cells of the Python blocks of a page, put figures in their place, and link to pages of the site."""
     text = source[0] if name != "gallery" else gallery()
-    for path, page in ELSEWHERE.items():
-        text = text.replace(f"]({path}", f"]({page}")
-    if BLOCK.search(text) and "/" not in name and name != "gallery":
-        write_notebook(name, text)
-        title, _, rest = text.partition("\n")
-        text = f"{HEAD}{title}\n{raw(LINK.format(name))}{rest}"
-        text = BLOCK.sub(cell, text)
-    text = MATH.sub(lambda found: raw(mathml(found[1], block=True)), text)
+    if "/" not in name and name != "gallery" and BLOCK.search(text):
+        text = page(name, text)
+    for path, other in ELSEWHERE.items():
+        text = text.replace(f"]({path}", f"]({other}")
+    folder = "ops/" if name.startswith("ops/") else ""
+    text = pictures.show(text, HERE / folder, f"{'../' if folder else ''}_static/pictures/{folder}")
+    text = ROW.sub(tidy, text) if "/" not in name else text
+    source[0] = MATH.sub(lambda found: raw(mathml(found[1], block=True)), text)
+
+
+def page(name: str, text: str) -> str:
+    """Return a page whose code runs, with what only the site shows; and write its notebook."""
+    title, _, rest = text.partition("\n")
+    if name != "index":
+        notebooks.write(name, text, BLOCK, HERE / "_static/notebooks")
+        rest = raw(LINK.format(name)) + rest
+    text = f"{HEAD}{title}\n{BLOCK.sub(cell, rest)}"
     widget = (Path(sm.__file__).parent / "primer/sliders.html").read_text(encoding="utf-8")
+    move = "Move the logits, the temperature, and the smoothing of the target, which comes further down."
+    text = SLIDERS.sub(lambda _: f"{move}\n{raw(widget)}", text)
+    text = STEPPING.sub(lambda _: raw(stepping()), text)
+    return text.replace("<!-- report -->", report())
+
+
+def report() -> str:
+    """Return a cell, which is not seen, that keeps the report that the page has just written, and a link to it."""
+    keep = f"import shutil\n\n_ = shutil.copytree('runs/primer', {str(HERE / '_static/primer')!r}, dirs_exist_ok=True)"
     link = '<p><a href="_static/primer/index.html">The report, as it was written for this site</a></p>'
-    source[0] = text.replace("<!-- sliders -->", raw(widget)).replace("<!-- report -->", raw(link))
+    return f"```{{code-cell}} python\n:tags: [remove-cell]\n\n{keep}\n```\n{raw(link)}"
+
+
+def stepping() -> str:
+    """Return the interactive page of a graph, in a frame."""
+    what = "The interactive page of a graph: step through its backward pass"
+    frame = f'<iframe class="stepping" src="{STEPS}" title="{what}"></iframe>'
+    return f'{frame}\n<p><a href="{STEPS}">The same by itself</a></p>'
+
+
+def tidy(found: re.Match[str]) -> str:
+    """Return a row of a table whose numbers keep their units and deviations, and have true minus signs."""
+    row = found[0]
+    if "`" in row:
+        return row
+    row = re.sub(r"([±→≤]) ", "\\1\u00a0", row)
+    row = row.replace(" = ", "\u00a0=\u00a0")
+    row = re.sub(r"(?<=\d) (?=(?:ms|µs|s|MB|[GT]B/s|G/s|GFLOP/s)\b)", "\u00a0", row)
+    row = re.sub(r"(?<=\d)–(?=\d)", "–\u2060", row)
+    return re.sub(r"(?<=[ |(])-(?=\d|inf)|(?<=\de)-0?(?=\d)", "−", row)
 
 
 def cell(found: re.Match[str]) -> str:
     """Return a block of Python as a cell; a path that `save` returns at its end is no output to be shown."""
-    return "```{code-cell} python\n" + SAVES.sub(r"\1;", found[1]) + "```\n"
+    return "```{code-cell} python\n" + SAVES.sub(r"\1;\2", found[1]) + "```\n"
 
 
 def raw(html: str) -> str:
@@ -86,10 +131,12 @@ def raw(html: str) -> str:
 
 def gallery() -> str:
     """Return the page of the gallery, with its files, which are copied, in `_static`."""
-    folder = HERE.parent / "examples/gallery"
-    shutil.copytree(folder, HERE / "_static/gallery", dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "__*"))
-    text = (folder / "README.md").read_text(encoding="utf-8").replace('src="', 'src="_static/gallery/')
-    return re.sub(r"\[([^\]]+)\]\((\w+\.(?:py|html))\)", r'<a href="_static/gallery/\2">\1</a>', text)
+    folder, served = HERE.parent / "examples/gallery", "_static/gallery/"
+    shutil.copytree(folder, HERE / served, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", "__*"))
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^\[.*\.html\): .*$", lambda _: raw(stepping()), text, flags=re.M)
+    text = re.sub(r"\[([^\]]+)\]\((\w+\.py)\)", rf'<a href="{served}\2">\1</a>', text)
+    return pictures.show(text, folder, served)
 
 
 def rules(app: Any) -> None:
@@ -104,8 +151,8 @@ def rules(app: Any) -> None:
     ]
     for name, body in sections:
         about = RULES[name].title
-        shown = "`rules`, `layer`, `logits`, `x` and `y` are [defined above all rules](../doctor.md)."
-        page = f"# {name}\n\nReports {about}.\n\n{body.strip()}\n\n{shown}\n"
+        shown = "`rules`, `layer`, `logits` and what else is not defined here stands before it [on the doctor's page]"
+        page = f"# {name}\n\nThe finding: {about}.\n\n{body.strip()}\n\n{shown}(../doctor.md#{name}).\n"
         (folder / f"{name}.md").write_text(page, encoding="utf-8")
         lines.append(f"- [{name}]({name}.md): {about}")
     lines.append("\n```{toctree}\n:hidden:\n\n" + "\n".join(name for name, _ in sections) + "\n```")
@@ -116,50 +163,40 @@ def reference(app: Any) -> None:
     """Write the pages of the ops and of the API."""
     op_pages.ops(HERE / "ops")
     generate.api(HERE / "api")
+    for folder in ("images", "results", "ops"):
+        pictures.serve(folder)
     (HERE / "_static/formulas.css").write_text(FORMULAS, encoding="utf-8")
 
 
-def report(app: Any) -> None:
-    """Write the report of the article's numbers and claims, to which pages link."""
-    sm.primer.write(HERE / "_static/primer")
-
-
-def write_notebook(name: str, text: str) -> None:
-    """Write a page as a notebook without outputs; it shows the pictures that its own code has saved."""
-    make, cells, end = nbformat.v4, [], 0
-    for found in BLOCK.finditer(text):
-        cells += [make.new_markdown_cell(text[end : found.start()].strip()), make.new_code_cell(found[1].strip())]
-        end = found.end()
-    cells.append(make.new_markdown_cell(text[end:].strip()))
-    for number, cell in enumerate(cells):
-        cell["id"] = f"cell-{number}"
-        if cell["cell_type"] == "markdown":
-            cell["source"] = re.sub(r'src="images/([\w-]+\.svg)"', _own_picture(text), cell["source"])
-    notebook = make.new_notebook(cells=[cell for cell in cells if cell["source"]])
-    NOTEBOOKS.mkdir(parents=True, exist_ok=True)
-    nbformat.write(notebook, NOTEBOOKS / f"{name}.ipynb")
-
-
-def _own_picture(text: str) -> Any:
-    return lambda found: f'src="{found[1]}"' if f'"{found[1]}"' in text else found[0]
-
-
 def on_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Keep stars in prose, as in f(*x), from starting emphasis, and bars, as in |x|, from naming a substitution."""
+    """Keep stars, as in f(*x), from starting emphasis (*so* may), and bars, as in |x|, from naming a substitution."""
     for i, line in enumerate(lines):
         if ">>>" not in line and "..." not in line and not re.match(r"\s*\*", line):
-            lines[i] = re.sub(r"(?<![*\w`])([*|])(?=\w)", r"\\\1", line)
+            lines[i] = re.sub(r"(?<![*\w`])([*|])(?=\w)(?!\w+\*(?!\w))", r"\\\1", line)
 
 
 def on_signature(app: Any, what: str, name: str, thing: Any, options: Any, args: str, returns: str) -> Any:
     """Write a method of Tensor that calls an op with the arguments of that op; leave out what only catches errors."""
     args = op_pages.method_options(thing) or args
-    return args and re.sub(r"(, )?\*\*other", "", args), returns
+    args = args and re.sub(r"(, )?\*\*other", "", args)
+    return args and re.sub(r"=<[^=,]*>", "=...", args), returns  # <function <lambda>>, <factory>
+
+
+def joined(outputs: list[Any]) -> list[Any]:
+    """Join the pieces in which a kernel sends what a cell prints; myst_nb would begin a line with each."""
+    found: dict[Any, Any] = {}
+    for i, output in enumerate(outputs):
+        key = output["name"] if output["output_type"] == "stream" else i
+        if key in found:
+            found[key]["text"] += output["text"]
+        else:
+            found[key] = output
+    return list(found.values())
 
 
 def setup(app: Any) -> None:
     """Register the hooks."""
-    app.connect("builder-inited", report)
+    myst_nb.core.render.coalesce_streams = joined
     app.connect("builder-inited", rules)
     app.connect("builder-inited", reference)
     app.connect("source-read", on_read)

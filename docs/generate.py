@@ -108,13 +108,16 @@ def api(folder: Path) -> None:
         text += [_directive(name, thing) for name, thing in things if not isinstance(thing, Op)]
         (folder / f"{key}.md").write_text("\n".join(text), encoding="utf-8")
     toc = "\n".join(pages)
-    index = f"# API\n\nEvery public name, from its docstring.\n\n```{{toctree}}\n:maxdepth: 1\n\n{toc}\n```\n"
+    lines = "\n".join(f"- [{TITLES[key][0]}]({key}.md): {TITLES[key][1]}" for key in pages)
+    index = f"# API\n\nEvery public name, from its docstring.\n\n{lines}\n\n```{{toctree}}\n:hidden:\n\n{toc}\n```\n"
     (folder / "index.md").write_text(index, encoding="utf-8")
 
 
 def _directive(name: str, thing: Any) -> str:
     kind = "class" if inspect.isclass(thing) else "function"
     more = "\n   :members:" if kind == "class" else ""
+    if hasattr(thing, "_fields"):  # of a tuple: their own docstrings are "Alias for field number 0"
+        more += f"\n   :exclude-members: {', '.join(thing._fields)}"
     fields = "".join(f"- `{field}`: {about}\n" for field, about in _fields(thing))
     return f"```{{eval-rst}}\n.. auto{kind}:: {name}{more}\n```\n" + (
         f"\nFields whose name does not say it all:\n\n{fields}" if fields else ""

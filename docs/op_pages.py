@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from html import escape
@@ -136,10 +137,17 @@ def _section(op: Op, folder: Path) -> Iterator[str]:
     if (found := op_examples.example(op)) is not None:
         yield f"```python\n{found[0]}```\n\n```\n{found[1]}```\n"
     if op.definition is not None:
-        code = textwrap.dedent(inspect.getsource(op.definition))
+        code = _source(op.definition)
         yield f"It is fused. Its definition, which second derivatives go through:\n\n```python\n{code}```\n"
     for name, about in _pictures(op, folder):
         yield f'<img src="{name}" alt="{escape(about)}" class="graph">\n'
+
+
+def _source(definition: Any) -> str:
+    """Return the code of a definition; of a lambda that calls another function, that function's."""
+    code = textwrap.dedent(inspect.getsource(definition))
+    made = re.match(r"definition=lambda .*?: (\w+)\(", code)
+    return textwrap.dedent(inspect.getsource(definition.__globals__[made[1]])) if made else code
 
 
 def _called(op: Op) -> str:
@@ -147,6 +155,7 @@ def _called(op: Op) -> str:
     if hasattr(functional, op.name) and not isinstance(getattr(functional, op.name), Op):
         names.insert(0, op.name)
     calls = [f"`sm.{op.name}{options(op)}`"] if isinstance(getattr(sm, op.name, None), Op) else []
+    calls += ["`x[index]`"] if op.name == "getitem" else []
     calls += [_role(name) for name in names]
     calls += [f"`x.{op.name}`"] if hasattr(sm.Tensor, op.name) else []
     calls += [f"`{op_examples.CALLS[op.name]}`"] if not calls and op.name not in op_examples.NO_NAME else []

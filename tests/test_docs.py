@@ -26,7 +26,7 @@ def _numbers_rounded(text: str) -> str:
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "docs/index.md"])
 def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     """The blocks of a page run in order in one namespace, in an empty folder."""
     if page in DIGITS:

@@ -104,3 +104,14 @@ def test_a_page_is_typeset_and_fits_its_window(width: int, tmp_path: Any) -> Non
         assert matrix.bounding_box()["height"] > 30  # rows stand below each other
         assert page.locator("merror").count() == 0
         assert asked == [path.as_uri()]
+
+
+def test_a_gradient_whose_name_is_a_sign_has_its_bar() -> None:
+    assert "\\mathrm{d" not in sm.explain(F.nll_loss).markdown()
+
+
+def test_a_function_keeps_its_distance() -> None:
+    gap = '<mspace width=".17em"></mspace>'
+    assert mathml(r"g\cos x") == f"<math><mi>g</mi>{gap}<mi>cos</mi>{gap}<mi>x</mi></math>"
+    assert mathml(r"\max_{i} x") == f"<math><msub><mi>max</mi><mi>i</mi></msub>{gap}<mi>x</mi></math>"
+    assert mathml(r"-\log(x)").startswith('<math><mo form="prefix">−</mo><mi>log</mi><mo')

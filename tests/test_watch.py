@@ -18,6 +18,7 @@ from helpers import DIFFERENTIABLE, Case, close, graph_of, leaf, normal
 import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import Tensor, nn
+from tinygrad_sm.inspection.watch import Note
 from tinygrad_sm.mode import MODE
 
 
@@ -235,3 +236,7 @@ def test_what_is_recorded_is_freed_copied_and_pickled() -> None:
         assert alive() is None
     finally:
         gc.enable()
+
+
+def test_a_cell_of_a_notebook_is_called_a_cell() -> None:
+    assert str(Note("/anywhere/ipykernel_123/2322699582.py", 2)) == "cell:2"

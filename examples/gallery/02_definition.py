@@ -1,4 +1,4 @@
-"""Inside a fused op: log-softmax and NLL, whose gradients cancel to p - y at the logits."""
+"""Inside a fused op: log-softmax and NLL, whose gradients cancel to p − y at the logits."""
 
 from pathlib import Path
 

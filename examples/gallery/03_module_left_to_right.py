@@ -1,4 +1,4 @@
-"""A module applied to an input, from left to right; the end is no scalar, so backward has not run."""
+"""A module applied to an input, from left to right: the end is no scalar, so backward has not run."""
 
 from pathlib import Path
 

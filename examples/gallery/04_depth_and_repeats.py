@@ -1,4 +1,4 @@
-"""Twelve blocks as one card: depth=2 shows two levels of modules, and folds equal neighbours."""
+"""Twelve blocks as one card: with depth=2 two levels of modules are seen, and equal neighbours folded."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One of six blocks opened, with its MLP folded; its attention shows what stands behind the fused op."""
+"""One of six blocks opened, with its MLP folded: its attention shows what stands behind the fused op."""
 
 from pathlib import Path
 

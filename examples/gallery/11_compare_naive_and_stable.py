@@ -1,4 +1,4 @@
-"""Two graphs side by side: the naive softmax against the stable one, at a logit of 100."""
+"""The naive softmax beside the stable one: two graphs compared, at a logit of 100."""
 
 from pathlib import Path
 

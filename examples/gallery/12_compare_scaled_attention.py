@@ -1,4 +1,4 @@
-"""Two graphs side by side: attention with and without the division by the square root of d_k."""
+"""Attention with and without the division by √d_k: two graphs compared."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The Jacobian of softmax as a heat map: diag(p) - p pᵀ."""
+"""The Jacobian of softmax as a heat map: it is diag(p) − p·pᵀ."""
 
 from pathlib import Path
 

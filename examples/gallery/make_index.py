@@ -15,11 +15,14 @@ def index() -> str:
     parts = [HEAD]
     for script in sorted(HERE.glob("[0-9]*.py")):
         docstring, _, code = script.read_text(encoding="utf-8").partition('"""\n')
-        said = docstring.removeprefix('"""')
+        said = docstring.removeprefix('"""').removesuffix(".")
+        title, _, more = said.partition(": ")
+        more = f"{more[0].upper()}{more[1:]}.\n\n" if more else ""
         (picture,) = (path for path in HERE.glob(f"{script.stem}.*") if path.suffix != ".py")
         shown = f"[{picture.name}]({picture.name}): open it in a browser." if picture.suffix == ".html" else ""
-        shown = shown or f'<img src="{picture.name}" alt="{said.split(".")[0]}" width="620">'
-        parts.append(f"## {said}\n\n{shown}\n\n[{script.name}]({script.name}):\n\n```python\n{code.strip()}\n```\n")
+        shown = shown or f'<img src="{picture.name}" alt="{said}" width="620">'
+        listing = f"[{script.name}]({script.name}):\n\n```python\n{code.strip()}\n```\n"
+        parts.append(f"## {title}\n\n{more}{shown}\n\n{listing}")
     return "\n".join(parts)
 
 

@@ -81,7 +81,7 @@ def _write(term: Term) -> str:
     if kind == "num":
         return r"\tfrac12" if rest[0] == "½" else number_latex(str(rest[0]))
     if kind == "name":
-        gradient = re.fullmatch(r"d([a-zA-Z])", rest[0])  # "dq", as the registry writes it
+        gradient = re.fullmatch(r"d([a-zA-Zℓ])", rest[0])  # "dq", as the registry writes it
         return _gradient(gradient[1], rest[1]) if gradient else name_latex(*rest)
     if kind == "grad":
         return _gradient(*rest)

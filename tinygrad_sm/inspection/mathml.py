@@ -22,6 +22,7 @@ LETTERS = {
     "ell": "ℓ", "partial": "∂", "infty": "∞",
 }  # fmt: skip
 FUNCTIONS = ("log", "exp", "sin", "cos", "tanh", "max", "min", "det", "lim")
+THIN = '<mspace width=".17em"></mspace>'
 SPACES = {",": ".17em", ";": ".28em", " ": ".33em", "quad": "1em", "!": "0"}
 NOTHING = ("textstyle", "displaystyle")
 ACCENTS = {"hat": "^", "tilde": "~"}
@@ -78,7 +79,12 @@ class _Reader:
             opens = not found or (
                 found[-1].startswith("<mo") and not found[-1].endswith((")</mo>", "]</mo>", "|</mo>"))
             )
+            function = self.token[1:] in FUNCTIONS
+            if function and not opens and not found[-1].startswith("<mspace"):
+                found.append(THIN)
             found.append(self.scripts(self.atom(opens)))
+            if function and found[-1].startswith("<msu") and self.token not in ("", "(", *ends):
+                found.append(THIN)
         return [item for item in found if item]
 
     def scripts(self, base: str) -> str:
@@ -152,7 +158,7 @@ class _Reader:
         if name in LETTERS:
             return f"<mi>{LETTERS[name]}</mi>"
         if name in FUNCTIONS:
-            gap = "" if self.token in ("(", "_", "^") else '<mspace width=".17em"></mspace>'
+            gap = "" if self.token in ("(", "_", "^") else THIN
             return f"<mi>{name}</mi>{gap}"
         if name in ACCENTS:
             return f'<mover accent="true">{self.argument()}<mo stretchy="false">{ACCENTS[name]}</mo></mover>'

@@ -39,7 +39,9 @@ class Note(NamedTuple):
 
     def __str__(self) -> str:
         """Return the place and the text of the line: `train.py:12: loss = p.log().mean()`."""
-        return f"{Path(self.file).name}:{self.line}: {self.text}".rstrip(": ")
+        path = Path(self.file)
+        name = "cell" if path.parent.name.startswith("ipykernel_") else path.name  # a notebook's files are numbers
+        return f"{name}:{self.line}: {self.text}".rstrip(": ")
 
     @property
     def text(self) -> str:

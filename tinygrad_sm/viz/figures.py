@@ -171,6 +171,7 @@ def distribution(
     if not 1 <= len(temperatures) <= len(FILLS):
         raise ValueError(f"distribution: there is room for 1 to {len(FILLS)} temperatures, not {len(temperatures)}")
     place, width = np.arange(len(z)), 0.8 / len(temperatures)
+    upright = 9 < len(z) * len(temperatures) <= 12  # numbers side by side would overlap
     with styled(2, 1, title) as (figure, axes):
         left, right = axes[0]
         left.bar(place, z, color=GREY)
@@ -183,8 +184,9 @@ def distribution(
                 edgecolor="white", label=f"T = {t:g}",
             )  # fmt: skip
             if len(z) * len(temperatures) <= 12:
-                right.bar_label(bars, [f"{x:.3f}" for x in p], fontsize=7)
-        right.set(title="probabilities exp(z/T) / Σ exp(z/T)", ylabel="p", ylim=(0, 1.08))
+                turned = {"rotation": 90, "padding": 2} if upright else {}
+                right.bar_label(bars, [f"{x:.3f}" for x in p], fontsize=7, **turned)
+        right.set(title="probabilities exp(z/T) / Σ exp(z/T)", ylabel="p", ylim=(0, 1.2 if upright else 1.08))
         if len(temperatures) > 1 or temperatures != [1.0]:
             right.legend()
         for ax in (left, right):
