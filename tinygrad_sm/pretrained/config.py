@@ -114,9 +114,9 @@ def llama_of_gguf(metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
     settings.only("llama.rope.dimension_count", d_model // n_heads)
     settings.only("llama.attention.key_length", d_model // n_heads)
     settings.only("llama.attention.value_length", d_model // n_heads)
-    tokens = metadata.get("tokenizer.ggml.tokens", ())
+    tokens = metadata.get("tokenizer.ggml.tokens")
     arguments = {
-        "vocab_size": settings.count("llama.vocab_size", len(tokens)), "d_model": d_model, "n_heads": n_heads,
+        "vocab_size": settings.count("llama.vocab_size", *([len(tokens)] if isinstance(tokens, list) else [])), "d_model": d_model, "n_heads": n_heads,
         "n_kv_heads": settings.count("llama.attention.head_count_kv", n_heads),
         "n_layers": settings.count("llama.block_count"), "context": settings.count("llama.context_length"),
         "d_ff": settings.count("llama.feed_forward_length"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..nn import TransformerEncoder, TransformerLM
+from ..text import visible
 from . import config, fill, gguf, packages, tokens
 from .language import LanguageModel
 from .sentences import SentenceEncoder
@@ -167,16 +168,19 @@ def _sentence_settings(folder: Path) -> tuple[int, str, bool]:
             read_json(folder / "sentence_bert_config.json"), str(folder / "sentence_bert_config.json")
         ).count("max_seq_length", longest)
     if (folder / "modules.json").exists():
-        kinds = [str(dict(m).get("type")).rpartition(".")[2] for m in read_json(folder / "modules.json", list)]
+        modules = read_json(folder / "modules.json", list)
+        kinds = [str(m.get("type") if isinstance(m, dict) else m).rpartition(".")[2] for m in modules]
         if other := set(kinds) - {"Transformer", "Pooling", "Normalize"}:
-            raise ValueError(f"{folder / 'modules.json'}: the modules {', '.join(sorted(other))} are not known here")
+            names = visible(", ".join(sorted(other)), limit=100)
+            raise ValueError(f"{folder / 'modules.json'}: the modules {names} are not known here")
         normalize = "Normalize" in kinds
     if (folder / "1_Pooling" / "config.json").exists():
         modes = read_json(folder / "1_Pooling" / "config.json")
         chosen = [name.removeprefix("pooling_mode_") for name, on in modes.items() if on is True and "mode" in name]
         known = {"mean_tokens": "mean", "cls_token": "cls"}
         if len(chosen) != 1 or chosen[0] not in known:
-            raise ValueError(f"{folder / '1_Pooling'}: pooling by {', '.join(chosen) or 'nothing'} is not known here")
+            way = visible(", ".join(chosen), limit=100) or "nothing"
+            raise ValueError(f"{folder / '1_Pooling'}: pooling by {way} is not known here")
         pooling = known[chosen[0]]
     return longest, pooling, normalize
 
@@ -192,7 +196,6 @@ def _llama(folder: Path, scaled: bool, dtype: Any) -> LanguageModel:
     model = TransformerLM(**arguments, scaled=scaled, rng=fill.UNDRAWN)
     unused = () if model.head is not None else ("lm_head.weight",)  # a copy of the embedding
     fill.fill(model, fill.llama_names(model), weights, str(folder), dtype=dtype, unused=unused)
-    ends = tuple(ends) if isinstance(ends, list) else () if ends is None else (ends,)
     return _language_model(model, tokens.from_json(folder / "tokenizer.json"), ends)
 
 
@@ -208,11 +211,12 @@ def _gguf(path: Path, scaled: bool, dtype: Any) -> LanguageModel:
         "attn_k.weight": partial(fill.in_halves, n_heads=arguments["n_kv_heads"]),
     }
     fill.fill(model, fill.gguf_names(model), weights, str(path), dtype=dtype, turned=turned)
-    end = metadata.get("tokenizer.ggml.eos_token_id")
-    return _language_model(model, tokens.from_gguf(metadata, str(path)), () if end is None else (int(end),))
+    return _language_model(model, tokens.from_gguf(metadata, str(path)), metadata.get("tokenizer.ggml.eos_token_id"))
 
 
-def _language_model(model: TransformerLM, tokenizer: Any, ends: tuple[int, ...]) -> LanguageModel:
-    whole = LanguageModel(model, tokenizer, ends)
+def _language_model(model: TransformerLM, tokenizer: Any, ends: Any) -> LanguageModel:
+    """Put a model and its tokenizer together; `ends` is a token, several, or None."""
+    found = ends if isinstance(ends, list) else [ends]
+    whole = LanguageModel(model, tokenizer, tuple(end for end in found if type(end) is int))
     whole.eval()
     return whole

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..text import visible
+
 LARGEST = 64 * 2**20  # bytes of a tokenizer.json; those of the largest vocabularies have 20 MB
 
 
@@ -45,19 +47,28 @@ def from_gguf(metadata: Mapping[str, Any], source: str) -> Any:
             f"{source}: the tokenizer {kind[0]!r} with {kind[1]!r} is not read, only 'gpt2' with 'smollm': byte-level "
             "BPE that takes digits one by one"
         )
-    tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
-    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    tokens, merges = (_texts(metadata, f"tokenizer.ggml.{name}", source) for name in ("tokens", "merges"))
     vocabulary = {token: i for i, token in enumerate(tokens)}
-    broken = [a + b for a, b in pairs if not {a, b, a + b} <= vocabulary.keys()]
+    pairs = [(a, b) for a, _, b in (merge.partition(" ") for merge in merges)]
+    broken = [f"{a} {b}" for a, b in pairs if not {a, b, a + b} <= vocabulary.keys()]
     if broken or len(vocabulary) < len(tokens):
-        raise ValueError(f"{source}: its vocabulary and merges do not fit: {broken[:3] or 'a token stands twice'}")
+        why = f"the merge {visible(broken[0], limit=60)}" if broken else "a token stands twice"
+        raise ValueError(f"{source}: its vocabulary and merges do not fit: {why}")
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, pairs))
     split, parts = tokenizers.pre_tokenizers, tokenizers.decoders
     tokenizer.pre_tokenizer = split.Sequence(
         [split.Digits(individual_digits=True), split.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = parts.ByteLevel()
-    special = 3  # of the types that a GGUF file gives to tokens: control
-    types = metadata.get("tokenizer.ggml.token_type", ())
-    tokenizer.add_special_tokens([token for token, kind in zip(tokens, types, strict=False) if kind == special])
+    types = metadata.get("tokenizer.ggml.token_type")
+    control = 3  # the type of those that are no text
+    special = [t for t, kind in zip(tokens, types, strict=False) if kind == control] if isinstance(types, list) else []
+    tokenizer.add_special_tokens(special)
     return tokenizer
+
+
+def _texts(metadata: Mapping[str, Any], name: str, source: str) -> list[str]:
+    found = metadata.get(name)
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{source}: {name} must be a list of texts, not {visible(repr(found), limit=60)}")
+    return found
