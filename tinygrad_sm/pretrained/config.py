@@ -115,8 +115,9 @@ def llama_of_gguf(metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
     settings.only("llama.attention.key_length", d_model // n_heads)
     settings.only("llama.attention.value_length", d_model // n_heads)
     tokens = metadata.get("tokenizer.ggml.tokens")
+    known = [len(tokens)] if isinstance(tokens, list) else []
     arguments = {
-        "vocab_size": settings.count("llama.vocab_size", *([len(tokens)] if isinstance(tokens, list) else [])), "d_model": d_model, "n_heads": n_heads,
+        "vocab_size": settings.count("llama.vocab_size", *known), "d_model": d_model, "n_heads": n_heads,
         "n_kv_heads": settings.count("llama.attention.head_count_kv", n_heads),
         "n_layers": settings.count("llama.block_count"), "context": settings.count("llama.context_length"),
         "d_ff": settings.count("llama.feed_forward_length"),
