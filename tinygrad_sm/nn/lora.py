@@ -185,7 +185,7 @@ def add_lora(
 def merge_lora(module: Module) -> list[str]:
     """Put plain Linear layers in place of all adapters of a model, and return their paths; the outputs stay equal.
 
-    All that was frozen stays so. Raises ValueError if there are no adapters.
+    `module` is changed in place; all that was frozen stays so. Raises ValueError if there are no adapters.
 
     >>> import tinygrad_sm as sm
     >>> model = sm.nn.TransformerBlock(8, 2)
