@@ -26,13 +26,14 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
 import reviews
-from classify import measure
+from classify import measure, paired
 
 import tinygrad_sm as sm
 from tinygrad_sm import functional as F
@@ -217,6 +218,15 @@ def settings(args: Any) -> list[dict[str, Any]]:
     ]
 
 
+def differences(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what one kind has more than another, seed by seed: both have learned from the same snippets."""
+    return [
+        {"kind": new, "less": old, "of": of, **paired(runs, itemgetter(of), kind=(new, old))}
+        for new, old in (("head", "scratch"), ("lora", "head"), ("full", "lora"))
+        for of in ("accuracy", "nll", "ece")
+    ]
+
+
 def add_options(parser: Any) -> None:
     """Add where the reviews are."""
     parser.add_argument("--data", default=None, metavar="FILE", help="the archive vaderSentiment-3.3.2.tar.gz")
@@ -245,7 +255,8 @@ def main() -> None:
     print(harness.text(table, ["kind", "n", "accuracy", "nll", "ece", "trainable", "cpu_seconds", "step_mb"], 3))
     sizes = {name: len(part) for name, part in split._asdict().items()}
     share = float(np.mean([review.rating > 0 for review in split.test]))
-    harness.write(args, {"snippets": sizes, "positive_in_test": share, "table": table, "runs": runs})
+    content = {"snippets": sizes, "positive_in_test": share, "table": table, "differences": differences(runs)}
+    harness.write(args, {**content, "runs": runs})
     for name in FLOW:
         shutil.copyfile(KEPT / f"{name}.svg", args.out / f"{name}.svg")
 
