@@ -269,7 +269,15 @@ def test_the_verdicts_of_the_page_are_those_of_the_numbers() -> None:
             one = more[(*pair, of)]
             assert sign * one["mean"] > 2 * one["se"], (pair, of)
     assert table["lora"]["first_gradient_of_a"] == {"mean": 0.0, "sd": 0.0}
-    assert table["lora"]["step_mb"]["mean"] < table["full"]["step_mb"]["mean"]
+    assert table["lora"]["step_mb"]["mean"] < 0.7 * table["full"]["step_mb"]["mean"]
+    one = more["full", "lora", "accuracy"]
+    assert abs(one["mean"]) < 2 * one["se"], "not to be told from 0"
+    assert all(abs(d["mean"]) < 2 * d["se"] for (_, _, of), d in more.items() if of == "ece")
+    for kind in ("head", "lora", "full"):
+        assert 5 <= table[kind]["ece"]["mean"] <= 7
+    epochs = {k: sorted(r["epoch"] for r in found["runs"] if r["kind"] == k) for k in ("scratch", "lora", "full")}
+    assert epochs == {"scratch": [2, 3, 3], "lora": [2, 3, 3], "full": [1, 1, 2]}
+    assert sum(r["cpu_seconds"] for r in found["runs"]) == pytest.approx(13 * 60, abs=30)
 
 
 def test_tables_of_the_page_are_those_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:

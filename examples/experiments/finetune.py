@@ -166,17 +166,21 @@ def trial(
             loss = F.cross_entropy(model(*inputs(rows)), y[rows])
             model.zero_grad()
             loss.backward()
+            if not done:
+                step_mb = tracemalloc.get_traced_memory()[1] / 2**20
             if kind == "lora" and seed == 0 and done in (0, steps - 1):
                 draw(model, FLOW[done > 0], done)
             if kind == "lora" and not done:
                 first_a = [
                     float(np.abs(m.a.grad.data).max()) for _, m in model.named_modules() if isinstance(m, nn.LoRA)
                 ]
+            if not done:
+                tracemalloc.reset_peak()  # of what the picture took
             optim.clip_grad_norm_(moving, 1.0)
             optimizer.step()
             schedule.step()
             if not done:
-                step_mb = tracemalloc.get_traced_memory()[1] / 2**20
+                step_mb = max(step_mb, tracemalloc.get_traced_memory()[1] / 2**20)
                 tracemalloc.stop()
             done += 1
         found = measure(answers(model, inputs, later, lengths), y[later])
