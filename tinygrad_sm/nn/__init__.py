@@ -21,6 +21,7 @@ from .layers import (
     Softmax,
     Tanh,
 )  # fmt: skip
+from .lora import LoRA, add_lora, merge_lora
 from .module import Module
 from .seq2seq import Transformer, TransformerDecoderBlock
 from .transformer import TransformerLM
@@ -34,6 +35,7 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "Linear",
+    "LoRA",
     "LogSoftmax",
     "MSELoss",
     "Module",
@@ -52,4 +54,6 @@ __all__ = [
     "TransformerDecoderBlock",
     "TransformerEncoder",
     "TransformerLM",
+    "add_lora",
+    "merge_lora",
 ]  # fmt: skip
