@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESOLUTION = 1 << 20  # bytes; smaller differences are not counted
 
 
-def _resident(field: str) -> int:
+def resident(field: str) -> int:
     """Return a field of the process's status in bytes."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(field):
@@ -37,9 +37,9 @@ def peak_of(step: Step) -> int:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # freed blocks go back, or the second call finds them and seems to need nothing
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     outputs = step()
-    peak = _resident("VmHWM") - before
+    peak = resident("VmHWM") - before
     del outputs
     return max(peak, 0)
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from functools import lru_cache
@@ -24,6 +23,7 @@ import numpy as np
 import tinygrad_sm as sm
 from tinygrad_sm.pretrained import packages
 
+from .memory import resident
 from .timing import compare, set_threads
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ def _peak(task: str, side: int) -> float:
 def once(task: str, side: int) -> None:
     """Load, work once, and print the peak of this process in MB."""
     TASKS[task][side]()()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    print(resident("VmHWM") / 1e6)  # ru_maxrss would begin with that of the process which started this one
 
 
 def measured(task: str, rounds: int) -> dict[str, Any]:
