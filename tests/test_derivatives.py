@@ -240,6 +240,8 @@ ERRORS = [
     ("grad, input without gradient", lambda: sm.grad(leaf(1.0), [leaf(1.0), Tensor(1.0)]), ValueError,
      "input 1 requires no"),
     ("grad, no scalar", lambda: sm.grad(leaf([1.0, 2.0]), leaf(1.0)), ValueError, "only a scalar has one gradient"),
+    ("grad, a list as the start", lambda: sm.grad(leaf([1.0, 2.0]) * 2, leaf([1.0, 2.0]), [1.0, 1.0]), ValueError,
+     r"1 outputs, but 2 grad_outputs; a list has one for each output: write \[g\]"),
     ("grad, counts", lambda: sm.grad([leaf(1.0)] * 2, leaf(1.0), [1.0]), ValueError, "2 outputs, but 1 grad_outputs"),
     ("grad, shape", lambda: sm.grad(leaf([1.0, 2.0]), leaf(1.0), np.ones(3)), ValueError,
      r"shape \(3,\), the tensor \(2,\)"),

@@ -47,7 +47,8 @@ def grad(
     outputs, inputs = as_tuple(outputs), as_tuple(inputs)
     starts = as_tuple(grad_outputs) if grad_outputs is not None else (None,) * len(outputs)
     if len(starts) != len(outputs):
-        raise ValueError(f"grad: {len(outputs)} outputs, but {len(starts)} grad_outputs")
+        hint = "; a list has one for each output: write [g] for the start of one" if len(outputs) == 1 else ""
+        raise ValueError(f"grad: {len(outputs)} outputs, but {len(starts)} grad_outputs{hint}")
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor) or not x.requires_grad:
             what = "requires no gradient" if isinstance(x, Tensor) else f"is a {type(x).__name__}, not a Tensor"
