@@ -146,8 +146,9 @@ def _section(op: Op, folder: Path) -> Iterator[str]:
 def _source(definition: Any) -> str:
     """Return the code of a definition; of a lambda that calls another function, that function's."""
     code = textwrap.dedent(inspect.getsource(definition))
-    made = re.match(r"definition=lambda .*?: (\w+)\(", code)
-    return textwrap.dedent(inspect.getsource(definition.__globals__[made[1]])) if made else code
+    if made := re.match(r"definition=lambda .*?: (_\w+)\(", code):
+        code = textwrap.dedent(inspect.getsource(definition.__globals__[made[1]]))
+    return re.sub(r"^definition=(lambda .*),$", r"\1", code)
 
 
 def _called(op: Op) -> str:
