@@ -90,21 +90,36 @@ def page(name: str, text: str) -> str:
     move = "Move the logits, the temperature, and the smoothing of the target, which comes further down."
     text = SLIDERS.sub(lambda _: f"{move}\n{raw(widget)}", text)
     text = STEPPING.sub(lambda _: raw(stepping()), text)
-    return text.replace("<!-- report -->", report())
+    return text.replace("<!-- report -->", report()).replace("<!-- attention -->", attention())
 
 
 def report() -> str:
-    """Return a cell, which is not seen, that keeps the report that the page has just written, and a link to it."""
-    keep = f"import shutil\n\n_ = shutil.copytree('runs/primer', {str(HERE / '_static/primer')!r}, dirs_exist_ok=True)"
+    """Return a cell that keeps the report which the page has just written, and a link to it."""
     link = '<p><a href="_static/primer/index.html">The report, as it was written for this site</a></p>'
-    return f"```{{code-cell}} python\n:tags: [remove-cell]\n\n{keep}\n```\n{raw(link)}"
+    return kept("copytree('runs/primer'", "primer", ", dirs_exist_ok=True") + raw(link)
+
+
+def attention() -> str:
+    """Return a cell that keeps the page of attention weights which the page has just written, and a frame with it."""
+    shown = framed("_static/attention.html", "The attention weights of all layers and heads")
+    return kept("copy('attention.html'", "attention.html") + raw(shown)
+
+
+def kept(call: str, name: str, options: str = "") -> str:
+    """Return a cell, which is not seen, that copies a file or a folder from where the page's code runs to `_static`."""
+    code = f"import shutil\n\n_ = shutil.{call}, {str(HERE / '_static' / name)!r}{options})"
+    return f"```{{code-cell}} python\n:tags: [remove-cell]\n\n{code}\n```\n"
 
 
 def stepping() -> str:
     """Return the interactive page of a graph, in a frame."""
-    what = "The interactive page of a graph: step through its backward pass"
-    frame = f'<iframe class="stepping" src="{STEPS}" title="{what}"></iframe>'
-    return f'{frame}\n<p><a href="{STEPS}">The same by itself</a></p>'
+    return framed(STEPS, "The interactive page of a graph: step through its backward pass")
+
+
+def framed(address: str, what: str) -> str:
+    """Return a page in a frame, and a link to it."""
+    frame = f'<iframe class="stepping" src="{address}" title="{what}"></iframe>'
+    return f'{frame}\n<p><a href="{address}">The same by itself</a></p>'
 
 
 def tidy(found: re.Match[str]) -> str:
