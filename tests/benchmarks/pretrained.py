@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import tinygrad_sm as sm
-from tinygrad_sm.pretrained import packages
+from tinygrad_sm.pretrained import gguf, packages, tokens
 
 from .memory import resident
 from .timing import compare, set_threads
@@ -53,7 +53,8 @@ def smollm2_file() -> Path:
 
 def prompt() -> Any:
     """Return the tokens that generation starts from."""
-    return sm.pretrained.smollm2().encode(" ".join(sentences(60)))[:PROMPT]
+    tokenizer = tokens.from_gguf(gguf.read(smollm2_file())[0], "benchmarks")
+    return np.array(tokenizer.encode(" ".join(sentences(60))).ids[:PROMPT])
 
 
 def _ours_encode() -> Any:
@@ -69,8 +70,8 @@ def _theirs_encode() -> Any:
 
 
 def _ours_decode() -> Any:
-    model, tokens = sm.pretrained.smollm2().model, prompt()
-    return lambda: model.generate(tokens, NEW, temperature=0)
+    model, start = sm.pretrained.smollm2().model, prompt()
+    return lambda: model.generate(start, NEW, temperature=0)
 
 
 def theirs_smollm2() -> Any:
@@ -86,9 +87,9 @@ def theirs_smollm2() -> Any:
 def _theirs_decode() -> Any:
     import torch
 
-    tokens, model = torch.tensor(prompt()[None]), theirs_smollm2()
+    start, model = torch.tensor(prompt()[None]), theirs_smollm2()
     options: Any = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
-    return lambda: model.generate(tokens, **options)[0].numpy()
+    return lambda: model.generate(start, **options)[0].numpy()
 
 
 TASKS = {

@@ -18,7 +18,8 @@ from .module import Module
 class Cache:
     """The keys and values of past positions, so that generating one more token looks at that token only.
 
-    `k` and `v` are arrays (B, H, context, d_head), of which the first `length` positions are filled.
+    `k` and `v` are arrays (B, H, room, d_head), of which the first `length` positions are filled. The room doubles when
+    it is used up, until it is `context`.
 
     >>> import tinygrad_sm as sm
     >>> import numpy as np
@@ -43,11 +44,18 @@ class Cache:
         start, end = self.length, self.length + k.shape[2]
         if end > self.context:
             raise ValueError(f"the key-value cache holds {self.context} positions; {end} were given")
-        if self.k is None:
-            shape = (*k.shape[:2], self.context, k.shape[3])
-            self.k, self.v = np.empty(shape, k.dtype), np.empty(shape, v.dtype)
+        if self.k is None or end > self.k.shape[2]:
+            room = min(self.context, max(2 * end, 64))
+            self.k, self.v = (self._moved(old, new, room) for old, new in ((self.k, k), (self.v, v)))
         self.k[:, :, start:end], self.v[:, :, start:end], self.length = k, v, end
         return self.k[:, :, :end], self.v[:, :, :end]
+
+    def _moved(self, old: Any, new: Array, room: int) -> Array:
+        """Return an array of more room, for what is like `new`, with what `old` holds."""
+        larger = np.empty((*new.shape[:2], room, new.shape[3]), new.dtype)
+        if old is not None:
+            larger[:, :, : self.length] = old[:, :, : self.length]
+        return larger
 
     def reorder(self, rows: Any) -> Cache:
         """Return a cache that holds these rows of the batch: the hypotheses that a search keeps, some of them twice."""
