@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += [f"docs/{name}.md" for name in ("start", "softmax", "attention", "guide", "own-ops", "kinks")]
 PAGES += [f"docs/{name}.md" for name in ("seeing", "doctor", "explain", "calibration", "decoding", "article")]
-PAGES += [f"docs/{name}.md" for name in ("build-the-engine", "coming-from", "faq")]
+PAGES += [f"docs/{name}.md" for name in ("build-the-engine", "coming-from", "faq", "pretrained-toggle")]
 DIGITS = ("docs/guide.md", "docs/start.md", "docs/build-the-engine.md")  # they need scikit-learn
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 

@@ -25,8 +25,12 @@ import tinygrad_sm as sm
 import tinygrad_sm.functional as F
 from tinygrad_sm import pretrained
 
-for name in ("matplotlib", "tqdm", "safetensors", "tokenizers", "scipy"):
-    pytest.importorskip(name)
+pytest.importorskip("matplotlib")
+pytest.importorskip("tqdm")
+pytest.importorskip("safetensors")
+pytest.importorskip("tokenizers")
+pytest.importorskip("scipy")
+pytest.importorskip("pydoc_data.topics")
 from pretrained_folders import BERT, bert_weights, write
 
 ROOT = Path(__file__).parent.parent
@@ -88,9 +92,7 @@ def test_the_loss_by_hand(toggle: Any) -> None:
     assert toggle.contrastive(sm.Tensor(v)).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_gradients_of_the_scores_against_differences(
-    toggle: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_of_the_scores_against_differences(toggle: Any, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number added to one score, of any block, head, query and key, changes the loss as the gradient says."""
     tokens, real = tiny.tokenize(SENTENCES)
     found = toggle.weights_and_gradients(toggle.contrastive(tiny(tokens, real)))
@@ -213,7 +215,28 @@ def test_the_tables_of_the_page_are_those_of_the_results(toggle: Any, results: d
     assert len(TABLE.findall(text)) >= 5
     assert filled(text) == text
     assert toggle.table(results["runs"]) == results["table"]
-    assert results["command"] == "python pretrained_toggle.py" or "--quick" not in results["command"]
+    assert "--quick" not in results["command"]
+
+
+def test_what_the_page_says_of_the_tables(results: dict[str, Any]) -> None:
+    """Each sentence of the page that sums up numbers holds for all the blocks that it speaks of."""
+    blocks = [row for row in results["table"] if row["of"] == "MiniLM"]
+    for row in blocks[1:]:
+        assert row["above 0.99"][1] > 0.4
+        assert 0.2 < row["dead"][1] < 0.6
+        assert row["gradient"][0] / row["gradient"][1] > 10
+        assert row["mean gradient"][0] > row["mean gradient"][1] > row["mean gradient"][0] / 4
+    assert blocks[0]["gradient"][0] > blocks[0]["gradient"][1]
+    assert blocks[0]["mean gradient"][0] < blocks[0]["mean gradient"][1] / 2
+    assert all(3 < row["W_q"][1] / row["W_q"][0] < 13 for row in blocks)
+    blocks, vectors, on, off = results["runs"]
+    assert blocks["without"]["loss"] < blocks["with"]["loss"]
+    assert vectors["cosine"]["mean"] == pytest.approx(math.cos(math.radians(37)), abs=0.005)
+    assert min(vectors["one by one"], key=lambda one: one["mean"]) == vectors["one by one"][-1]
+    assert vectors["sweep"][-1]["mean"] == pytest.approx(vectors["cosine"]["mean"], abs=1e-5)
+    assert off["perplexity"] > 30 * on["perplexity"]
+    assert all(row["largest"] > 0.8 for row in off["blocks"][1:])
+    assert all(row["entropy"] <= 0.105 for row in off["blocks"][1:])
 
 
 def test_columns_with_a_format(toggle: Any) -> None:

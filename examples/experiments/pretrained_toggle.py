@@ -13,7 +13,9 @@ Python ships, of which MiniLM gets 100 pairs of sentences that follow each other
         the norm of the softmax's Jacobian diag(p) − p·pᵀ, 0.5 at most; dead rows are those with one below 0.001
     of MiniLM the gradient of the scores that the softmax gets: the norm of a row, times the number of tokens of its
         sentence. The loss is the one it was trained with: of 20 pairs in a batch, −log softmax of 20 times the cosine
-        of a sentence and its successor, among the successors of all 20; the gradient is that of the sum over the pairs
+        of a sentence and its successor, among the successors of all 20; the gradient is that of the sum over the
+        pairs. A row is faint if it has less than a hundredth of the median with the factor in that block. Of the
+        weights W_q, which make queries, it is the norm of the gradient of the mean over all pairs
     of MiniLM the cosine of the vectors of a sentence without the factor and with it: in all blocks, in each block
         alone, and with scores multiplied by other factors
     of SmolLM2 the perplexity, and what it writes
@@ -34,6 +36,7 @@ import tinygrad_sm as sm
 from tinygrad_sm import data
 from tinygrad_sm import functional as F
 from tinygrad_sm.primer.attention import square_norms
+from tinygrad_sm.text import visible
 from tinygrad_sm.viz.definition import with_definitions
 
 PAIRS, BATCH = 100, 20  # of sentences, and in a batch
@@ -44,7 +47,7 @@ PERPLEXITY, CONTEXT = 3072, 512  # tokens of the text whose perplexity is measur
 MESSAGE = "Why is the sky blue?"
 PROMPTS = ("The capital of France is", "Once upon a time, there was a little girl who")
 MEASURES = ("entropy", "largest", "above 0.99", "jacobian", "mean jacobian", "dead")
-GRADIENTS = ("gradient", "mean gradient", "faint")
+GRADIENTS = ("gradient", "mean gradient", "faint", "W_q")
 
 
 # -- text ------------------------------------------------------------------------------------
@@ -137,6 +140,7 @@ def minilm_blocks(pairs: int) -> dict[str, Any]:
             for rows, (w, g) in zip(blocks, weights_and_gradients(loss), strict=True):
                 for key, values in of_batch(w, g, real).items():
                     rows.setdefault(key, []).append(values)
+            loss.backward()  # the batches add up
         joined = [{key: np.concatenate(parts) for key, parts in rows.items()} for rows in blocks]
         typical = typical or [float(np.median(rows["gradient"])) for rows in joined]
         found[name] = {
@@ -146,8 +150,9 @@ def minilm_blocks(pairs: int) -> dict[str, Any]:
                     **averages(rows), "gradient": float(np.median(rows["gradient"])),
                     "mean gradient": float(rows["gradient"].mean()),
                     "faint": float((rows["gradient"] < usual / 100).mean()),
+                    "W_q": float(np.linalg.norm(block.attn.qkv.weight.grad.data[: block.attn.d_model])) / pairs,
                 }
-                for rows, usual in zip(joined, typical, strict=True)
+                for rows, usual, block in zip(joined, typical, model.encoder.blocks, strict=True)
             ],
         }  # fmt: skip
     return found
@@ -248,16 +253,25 @@ def table(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for of, pair, names in (("MiniLM", minilm, MEASURES + GRADIENTS), ("SmolLM2", both, MEASURES)):
         for i, seen in enumerate(zip(*(one["blocks"] for one in pair), strict=True)):
             rows.append({"of": of, "block": i, **{name: [one[name] for one in seen] for name in names}})
-        for name in ("loss", "right", "perplexity"):
-            if name in pair[0]:
-                rows.append({"of": name, "with": pair[0][name], "without": pair[1][name]})
+    for what, on, off in (
+        ("MiniLM: loss", *(one["loss"] for one in minilm)),
+        ("MiniLM: successor found among 20", *(one["right"] for one in minilm)),
+        ("MiniLM: cosine of different sentences", *vectors["others"]),
+        ("SmolLM2: perplexity", *(one["perplexity"] for one in both)),
+    ):
+        rows.append({"of": "uses", "what": what, "with": on, "without": off})
     rows += [{"of": "one", "block": str(i), **found} for i, found in enumerate(vectors["one by one"])]
     rows.append({"of": "one", "block": "all", **vectors["cosine"]})
     rows += [{"of": "sweep", **found} for found in vectors["sweep"]]
     prompts = (*PROMPTS, f"(asked as a message) {MESSAGE}")
     for prompt, on, off in zip(prompts, *(one["samples"] for one in both), strict=True):
-        rows.append({"of": "sample", "prompt": prompt, "with": on, "without": off})
+        rows.append({"of": "sample", "prompt": prompt, "with": in_a_cell(on), "without": in_a_cell(off)})
     return rows
+
+
+def in_a_cell(text: str) -> str:
+    """Return a text of a model as one line that Markdown shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$])", r"\\\1", visible(" ".join(text.split())))
 
 
 def main() -> None:

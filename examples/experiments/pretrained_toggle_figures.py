@@ -27,7 +27,7 @@ def minilm(blocks: dict[str, Any]) -> Any:
         low = min(ax.get_ylim()[0] for ax in axes[1, 1:])  # the two gradients on one scale, to be compared
         high = max(ax.get_ylim()[1] for ax in axes[1, 1:])
         for ax in axes[1, 1:]:
-            ax.set_ylim(low, high)
+            ax.set_ylim(low, 1.3 * high)
     return figure
 
 
@@ -46,6 +46,10 @@ def cosines(vectors: dict[str, Any]) -> Any:
         all_of_them, one, sweep = axes[0]
         all_of_them.hist(vectors["cosines"], bins=np.arange(0.5, 1.0001, 0.02), color=ORANGE, edgecolor="white")
         all_of_them.axvline(vectors["cosine"]["mean"], color=GREY, ls="--", lw=1)
+        all_of_them.text(
+            vectors["cosine"]["mean"] - 0.01, 0.97, f"mean {vectors['cosine']['mean']:.2f}", ha="right", va="top",
+            color=GREY, transform=all_of_them.get_xaxis_transform(),
+        )  # fmt: skip
         all_of_them.set(
             title="without, in all blocks", xlabel="cosine to the vector with 1/√d_k", ylabel="sentences",
             xlim=(min(0.6, min(vectors["cosines"]) - 0.02), 1),
@@ -62,7 +66,9 @@ def cosines(vectors: dict[str, Any]) -> Any:
         ticks = [t for t in (0.25, 0.5, 1, 2, 4) if min(x) <= t] + [math.sqrt(32)]
         sweep.set_xticks(ticks, [f"{t:g}" for t in ticks[:-1]] + ["√32"])
         sweep.minorticks_off()
-        sweep.set(title="other factors, in all blocks", xlabel="scores / √d_k, times (√32: none divided)")
+        sweep.set(
+            title="other factors, in all blocks", xlabel="q·k times this over √d_k (√32: q·k itself)", ylabel="cosine"
+        )
         for ax in (one, sweep):
             ax.set_ylim(top=1.02)
     return figure
