@@ -229,14 +229,26 @@ def test_what_the_page_says_of_the_tables(results: dict[str, Any]) -> None:
     assert blocks[0]["gradient"][0] > blocks[0]["gradient"][1]
     assert blocks[0]["mean gradient"][0] < blocks[0]["mean gradient"][1] / 2
     assert all(3 < row["W_q"][1] / row["W_q"][0] < 13 for row in blocks)
-    blocks, vectors, on, off = results["runs"]
-    assert blocks["without"]["loss"] < blocks["with"]["loss"]
-    assert vectors["cosine"]["mean"] == pytest.approx(math.cos(math.radians(37)), abs=0.005)
-    assert min(vectors["one by one"], key=lambda one: one["mean"]) == vectors["one by one"][-1]
+    minilm, vectors, on, off = results["runs"]
+    assert minilm["without"]["loss"] < minilm["with"]["loss"]
+    assert [round(minilm[kind]["right"], 2) for kind in ("with", "without")] == [0.61, 0.57]
+    assert minilm["with"]["tokens"] == 4692
+    assert vectors["neighbours kept"] == pytest.approx(0.435)
+    turns = [round(math.degrees(math.acos(one["mean"]))) for one in (*vectors["one by one"], vectors["cosine"])]
+    assert min(turns[:5]) == 9
+    assert turns[5:] == [27, 37]
+    assert max(turns[:5]) == 14
+    sweep = {round(step["factor"], 2): round(step["mean"], 2) for step in vectors["sweep"]}
+    assert (sweep[0.25], sweep[4.0], sweep[1.0], sweep[5.66]) == (0.68, 0.83, 1.0, 0.8)
     assert vectors["sweep"][-1]["mean"] == pytest.approx(vectors["cosine"]["mean"], abs=1e-5)
-    assert off["perplexity"] > 30 * on["perplexity"]
-    assert all(row["largest"] > 0.8 for row in off["blocks"][1:])
-    assert all(row["entropy"] <= 0.105 for row in off["blocks"][1:])
+    assert on["tokens"] == off["tokens"] == 3072
+    assert (round(on["perplexity"]), round(off["perplexity"])) == (16, 811)
+    later = off["blocks"][1:]
+    assert 0.255 < min(row["above 0.99"] for row in later) < max(row["above 0.99"] for row in later) < 0.825
+    assert all(0.185 < row["jacobian"] < 0.365 for row in on["blocks"][1:])
+    assert sum(row["jacobian"] < 1e-4 for row in later) == 7
+    assert off["blocks"][0]["jacobian"] > on["blocks"][0]["jacobian"]
+    assert all(a["jacobian"] > b["jacobian"] for a, b in zip(on["blocks"][1:], later, strict=True))
 
 
 def test_columns_with_a_format(toggle: Any) -> None:
