@@ -46,10 +46,8 @@ def cosines(vectors: dict[str, Any]) -> Any:
         all_of_them, one, sweep = axes[0]
         all_of_them.hist(vectors["cosines"], bins=np.arange(0.5, 1.0001, 0.02), color=ORANGE, edgecolor="white")
         all_of_them.axvline(vectors["cosine"]["mean"], color=GREY, ls="--", lw=1)
-        all_of_them.text(
-            vectors["cosine"]["mean"] - 0.01, 0.97, f"mean {vectors['cosine']['mean']:.2f}", ha="right", va="top",
-            color=GREY, transform=all_of_them.get_xaxis_transform(),
-        )  # fmt: skip
+        mean = f"mean {vectors['cosine']['mean']:.2f}"
+        all_of_them.text(0.04, 0.9, mean, color=GREY, transform=all_of_them.transAxes)
         all_of_them.set(
             title="without, in all blocks", xlabel="cosine to the vector with 1/√d_k", ylabel="sentences",
             xlim=(min(0.6, min(vectors["cosines"]) - 0.02), 1),
