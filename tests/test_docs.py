@@ -16,6 +16,7 @@ PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += [f"docs/{name}.md" for name in ("start", "softmax", "attention", "guide", "own-ops", "kinks")]
 PAGES += [f"docs/{name}.md" for name in ("seeing", "doctor", "explain", "calibration", "decoding", "article")]
 PAGES += [f"docs/{name}.md" for name in ("build-the-engine", "coming-from", "faq", "finetune", "pretrained")]
+PAGES += ["docs/pretrained-toggle.md"]
 DIGITS = ("docs/guide.md", "docs/start.md", "docs/build-the-engine.md")  # they need scikit-learn
 WEIGHTS = ("docs/pretrained.md",)  # they need the weights of pretrained models
 BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)

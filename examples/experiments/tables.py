@@ -10,6 +10,7 @@ columns with which heads, and if not all rows, which:
 
 A number is mean ± standard deviation over the seeds. `differences` after the name of the file takes that list instead
 of `table`; there `mean` is mean ± standard error, and `across of` gives each value of `of` a column of its own.
+`loss:.2g` writes a column in this format, in place of the decimals; two numbers, before and after, get an arrow.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ def _table(name: str, differences: str | None, digits: str, columns: str, which:
 
 
 def _cell(row: dict[str, Any], key: str, digits: int) -> str:
+    key, _, form = key.partition(":")
     value = row[key]
+    if form:
+        return " → ".join(f"{v:{form}}" for v in (value if isinstance(value, list) else [value])).replace("-", "−")
     if key == "mean":
         value = {"mean": value, "sd": row["se"]}
     if isinstance(value, dict):
