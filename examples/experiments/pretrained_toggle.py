@@ -12,7 +12,7 @@ Python ships, of which MiniLM gets 100 pairs of sentences that follow each other
         entropy of a row over log n, for n keys that it sees; its largest weight; the share of rows above 0.99;
         the norm of the softmax's Jacobian diag(p) − p·pᵀ, 0.5 at most; dead rows are those with one below 0.001
     of MiniLM the gradient of the scores that the softmax gets: the norm of a row, times the number of tokens of its
-        sentence. The loss is of the kind it was trained with: of 20 pairs in a batch, −log softmax of 20 times the cosine
+        sentence. The loss is of the kind of its training: of 20 pairs in a batch, −log softmax of 20 times the cosine
         of a sentence and its successor, among the successors of all 20; the gradient is that of the sum over the
         pairs. A row is faint if it has less than a hundredth of the median with the factor in that block. Of the
         weights W_q, which make queries, it is the norm of the gradient of the mean over all pairs
