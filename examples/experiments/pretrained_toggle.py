@@ -12,7 +12,7 @@ Python ships, of which MiniLM gets 100 pairs of sentences that follow each other
         entropy of a row over log n, for n keys that it sees; its largest weight; the share of rows above 0.99;
         the norm of the softmax's Jacobian diag(p) − p·pᵀ, 0.5 at most; dead rows are those with one below 0.001
     of MiniLM the gradient of the scores that the softmax gets: the norm of a row, times the number of tokens of its
-        sentence. The loss is the one it was trained with: of 20 pairs in a batch, −log softmax of 20 times the cosine
+        sentence. The loss is of the kind of its training: of 20 pairs in a batch, −log softmax of 20 times the cosine
         of a sentence and its successor, among the successors of all 20; the gradient is that of the sum over the
         pairs. A row is faint if it has less than a hundredth of the median with the factor in that block. Of the
         weights W_q, which make queries, it is the norm of the gradient of the mean over all pairs
@@ -40,7 +40,7 @@ from tinygrad_sm.text import visible
 from tinygrad_sm.viz.definition import with_definitions
 
 PAIRS, BATCH = 100, 20  # of sentences, and in a batch
-SHARPNESS = 20.0  # what the loss multiplies cosines by, as in MiniLM's training
+SHARPNESS = 20.0  # what the loss multiplies cosines by
 FACTORS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, math.sqrt(32))  # of the scores divided by √d_k; √32 undoes the division
 WINDOWS, WINDOW = 10, 200  # texts in which SmolLM2's attention is looked at, and their tokens
 PERPLEXITY, CONTEXT = 3072, 512  # tokens of the text whose perplexity is measured, and of a stretch of it
