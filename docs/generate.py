@@ -22,7 +22,8 @@ from tinygrad_sm.inspection.opcheck import OpsReport
 from tinygrad_sm.op import Op
 from tinygrad_sm.optimizer import Optimizer
 from tinygrad_sm.viz.compare import Comparison, Difference
-from tinygrad_sm.viz.draw import Drawing, Interactive
+from tinygrad_sm.viz.draw import Drawing
+from tinygrad_sm.viz.page import Interactive
 
 SEEING = ["Graph", "compare", "doctor", "draw", "explain", "gradient_flow", "record", "detect_anomaly"]
 DERIVATIVES = ["grad", "vjp", "jvp", "jacobian", "hessian", "hvp", "gradcheck", "Op"]

@@ -26,11 +26,5 @@ print("\nlayer   mean largest weight   without 1/√d_k")
 for layer, (a, b) in enumerate(zip(weights, without, strict=True)):
     print(f"{layer:5}   {a.max(axis=-1).mean():19.2f}   {b.max(axis=-1).mean():14.2f}")
 print(f"cosine of the two vectors: {vectors[0] @ off.encode(sentences[:1])[0]:.2f}")
-
-
-def page(path):
-    """Write the page of all layers and heads, under both settings."""
-    sm.viz.attention_page(pieces, weights, path, title=sentences[0], before=without)
-
-
-print("written:", output("13_attention.html", page))
+page = sm.viz.attention_page(pieces, weights, title=sentences[0], before=without)
+print("written:", output("13_attention.html", page.save))

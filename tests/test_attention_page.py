@@ -27,6 +27,10 @@ def random_weights(layers: int, heads: int, n: int, *, causal: bool = False, spr
     return [np.asarray(sm.softmax(layer)) for layer in scores]
 
 
+def page_text(*args: Any, **more: Any) -> str:
+    return sm.viz.attention_page(*args, **more).html
+
+
 def data(text: str) -> Any:
     (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
     return json.loads(found)
@@ -38,7 +42,7 @@ def codes(text: str) -> np.ndarray:
 
 def test_the_numbers_come_back() -> None:
     weights = random_weights(2, 3, T)
-    held = data(sm.viz.attention_page(TOKENS, weights))
+    held = data(page_text(TOKENS, weights))
     assert (held["tokens"], held["heads"], held["causal"], held["kept"]) == (TOKENS, [3, 3], False, 0)
     for layer, w in zip(held["sides"][0]["layers"], weights, strict=True):
         np.testing.assert_allclose(codes(layer).reshape(w.shape) / 65534, w, rtol=0, atol=0.5001 / 65534)
@@ -46,7 +50,7 @@ def test_the_numbers_come_back() -> None:
 
 def test_of_causal_weights_half_is_stored() -> None:
     weights = random_weights(1, 2, T, causal=True)
-    held = data(sm.viz.attention_page(TOKENS, weights))
+    held = data(page_text(TOKENS, weights))
     assert held["causal"]
     triangle = codes(held["sides"][0]["layers"][0]).reshape(2, -1)
     rows, columns = np.tril_indices(T)
@@ -55,11 +59,11 @@ def test_of_causal_weights_half_is_stored() -> None:
 
 def test_layers_may_have_different_heads_and_tensors_are_arrays() -> None:
     weights = [*random_weights(1, 2, T), *random_weights(1, 4, T)]
-    text = sm.viz.attention_page(TOKENS, weights)
+    text = page_text(TOKENS, weights)
     assert data(text)["heads"] == [2, 4]
-    assert sm.viz.attention_page(TOKENS, [sm.Tensor(w, requires_grad=True) for w in weights]) == text
-    assert sm.viz.attention_page(tuple(TOKENS), tuple(weights)) == text
-    hard = [sm.viz.attention_page([1, 2, 3], [np.eye(3, dtype=kind)[None]]) for kind in (bool, int, "f2", "f8")]
+    assert page_text(TOKENS, [sm.Tensor(w, requires_grad=True) for w in weights]) == text
+    assert page_text(tuple(TOKENS), tuple(weights)) == text
+    hard = [page_text([1, 2, 3], [np.eye(3, dtype=kind)[None]]) for kind in (bool, int, "f2", "f8")]
     assert len(set(hard)) == 1
 
 
@@ -68,16 +72,16 @@ def test_tensors_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     w = random_weights(1, 2, T)[0].astype(np.float32)
     given = torch.tensor(w, requires_grad=True)
-    assert sm.viz.attention_page(TOKENS, [given]) == sm.viz.attention_page(TOKENS, [w])
-    assert data(sm.viz.attention_page(TOKENS, [given.bfloat16()]))["notes"][0].startswith("A piece")
+    assert page_text(TOKENS, [given]) == page_text(TOKENS, [w])
+    assert data(page_text(TOKENS, [given.bfloat16()]))["notes"][0].startswith("A piece")
     with pytest.raises(ValueError, match=r"batch axis: shape \(1, 2, 9, 9\); pass \[w\[0\] for w in weights\]"):
-        sm.viz.attention_page(TOKENS, (given[None],))
+        page_text(TOKENS, (given[None],))
 
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_statistics_are_those_of_the_library(causal: bool) -> None:
     weights = random_weights(2, 3, T, causal=causal, spread=6)
-    stats = data(sm.viz.attention_page(TOKENS, weights))["sides"][0]["stats"]
+    stats = data(page_text(TOKENS, weights))["sides"][0]["stats"]
     for layer, heads in zip(weights, stats, strict=True):
         for w, (entropy, largest, sharp) in zip(layer, heads, strict=True):
             known = attention_stats(w, causal=causal)
@@ -90,13 +94,13 @@ def test_the_statistics_are_those_of_the_library(causal: bool) -> None:
 
 def test_the_page_of_a_small_bert_is_below_600_kb() -> None:
     tokens = [f"token{i}" for i in range(40)]
-    assert len(sm.viz.attention_page(tokens, random_weights(6, 12, 40)).encode()) < 600_000
+    assert len(page_text(tokens, random_weights(6, 12, 40)).encode()) < 600_000
 
 
 def test_of_too_many_weights_the_largest_of_each_row_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention_weights, "BYTES", 4 * 2 * 3 * 40 * 10)  # ten of a row: two layers of 2 heads and mean
     weights = random_weights(2, 2, 40)
-    text = sm.viz.attention_page([str(i) for i in range(40)], weights)
+    text = page_text([str(i) for i in range(40)], weights)
     held = data(text)
     assert held["kept"] == 10
     assert "the 10 largest" in held["notes"][0]
@@ -111,15 +115,15 @@ def test_of_too_many_weights_the_largest_of_each_row_are_kept(monkeypatch: pytes
     with pytest.raises(
         ValueError, match=r"attention_page: 240 rows of 40 weights .* holds 150; pass fewer .* weights\[:1\]"
     ):
-        sm.viz.attention_page([str(i) for i in range(40)], weights)
-    sm.viz.attention_page([str(i) for i in range(40)], weights[:1])
+        page_text([str(i) for i in range(40)], weights)
+    page_text([str(i) for i in range(40)], weights[:1])
 
 
 def test_what_is_unusual_is_said() -> None:
     weights = random_weights(2, 2, T)
     weights[0][1, 3] *= 0.5
     weights[1][0, 2] = np.nan
-    held = data(sm.viz.attention_page(TOKENS, weights))
+    held = data(page_text(TOKENS, weights))
     assert any("Rows of layer 0 head 1 do not sum to 1, but to 0.5 … 0.5" in note for note in held["notes"])
     assert any("Some weights of layer 1 head 0 are NaN" in note for note in held["notes"])
     assert any("##" in note for note in held["notes"])
@@ -128,15 +132,13 @@ def test_what_is_unusual_is_said() -> None:
     assert (layer == 65535).sum() == T
     rest = np.delete(weights[1][0], 2, axis=0)
     assert held["sides"][0]["stats"][1][0][0] == pytest.approx(attention_stats(rest)["entropy"], abs=1e-4)
-    nothing = data(sm.viz.attention_page(["a", "b"], [np.full((1, 2, 2), np.nan)]))
+    nothing = data(page_text(["a", "b"], [np.full((1, 2, 2), np.nan)]))
     assert nothing["sides"][0]["stats"] == [[[None, None, None]]]
-    assert data(sm.viz.attention_page(["a"], [np.ones((1, 1, 1))]))["sides"][0]["stats"] == [[[None, None, None]]]
+    assert data(page_text(["a"], [np.ones((1, 1, 1))]))["sides"][0]["stats"] == [[[None, None, None]]]
 
 
 def test_tokens_are_shown_visibly() -> None:
-    held = data(
-        sm.viz.attention_page(["a\n", "\x1b[31m", " ", " b  ", "", "Ġc", "\ud800", "x" * 999], random_weights(1, 1, 8))
-    )
+    held = data(page_text(["a\n", "\x1b[31m", " ", " b  ", "", "Ġc", "\ud800", "x" * 999], random_weights(1, 1, 8)))
     assert held["tokens"][:7] == ["a\\n", "\\x1b[31m", "␣", "␣b␣␣", "(empty)", "Ġc", "\\ud800"]
     assert len(held["tokens"][7]) == 59
     assert held["notes"] == ["Ġ stands for the space before a word.", "␣ stands for a space."]
@@ -144,20 +146,24 @@ def test_tokens_are_shown_visibly() -> None:
 
 def test_the_page_is_one_file_that_names_no_other(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
-    text = sm.viz.attention_page(TOKENS, random_weights(1, 1, T), path, title="A & B")
+    page = sm.viz.attention_page(TOKENS, random_weights(1, 1, T), title="A & B")
+    assert page.save(path) == path
+    text = page.html
     assert path.read_text(encoding="utf-8") == text
+    assert repr(page) == "Interactive(height=800, alt='Attention weights of 1 layer for 9 tokens: A & B')"
+    assert page._repr_html_().startswith('<iframe title="Attention weights of 1 layer for 9 tokens: A &amp; B"')
     assert "<title>A &amp; B</title>" in text
     assert re.findall(r"https?:", text) == []
     assert "default-src 'none'" in text
     assert not re.search(r"<(?:link|img|iframe|object|embed)\b|\bimport\(|@import|\bsrc=", text)
-    with pytest.raises(FileNotFoundError, match="attention_page: there is no directory"):
-        sm.viz.attention_page(TOKENS, random_weights(1, 1, T), tmp_path / "no" / "page.html")
+    with pytest.raises(FileNotFoundError, match="save: there is no directory"):
+        page.save(tmp_path / "no" / "page.html")
 
 
 @pytest.mark.parametrize("token", [*HOSTILE, "</script><img src=x onerror=document.title='owned'>", "{{data}}"])
 def test_a_token_cannot_end_the_element_it_stands_in(token: str) -> None:
     w = random_weights(1, 1, 2)
-    text = sm.viz.attention_page([token, token], w, title=token, before=w, labels=(token, token))
+    text = page_text([token, token], w, title=token, before=w, labels=(token, token))
     assert len(re.findall(r"<script\b", text)) == len(re.findall(r"</script>", text)) == 2
     assert text.count("<!--") == 0
     assert "<img" not in text
@@ -203,13 +209,13 @@ def test_wrong_arguments(case: str) -> None:
     tokens, weights, error, message = WRONG[case]
     tokens = list(tokens) if case not in ("one str", "long", "nothing") else tokens
     with pytest.raises(error, match=f"attention_page: .*{message}"):
-        sm.viz.attention_page(tokens, weights)
+        page_text(tokens, weights)
 
 
 def test_wrong_before() -> None:
     with pytest.raises(ValueError, match="before has 1 layers of 2 heads, and weights 2 layers of 2 heads"):
-        sm.viz.attention_page(list("abc"), [W, W], before=[W])
+        page_text(list("abc"), [W, W], before=[W])
     with pytest.raises(ValueError, match=r"layer 0 of before has a batch axis.*for w in before"):
-        sm.viz.attention_page(list("abc"), [W], before=[W[None]])
+        page_text(list("abc"), [W], before=[W[None]])
     with pytest.raises(ValueError, match="labels are two str"):
-        sm.viz.attention_page(list("abc"), [W], before=[W], labels="ab")  # type: ignore[arg-type]
+        page_text(list("abc"), [W], before=[W], labels="ab")  # type: ignore[arg-type]

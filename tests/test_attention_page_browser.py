@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import launched
-from test_attention_page import TOKENS, T, data, random_weights
+from test_attention_page import TOKENS, T, data, page_text, random_weights
 from test_page import Page
 
-import tinygrad_sm as sm
 from tinygrad_sm.inspection.flow import attention_stats
 from tinygrad_sm.viz import attention_weights
 
@@ -48,7 +47,7 @@ def show(browser: Any, tmp_path: Path) -> Iterator[Any]:
 
 
 def a_page(**more: Any) -> str:
-    return sm.viz.attention_page(TOKENS, random_weights(3, 4, T), **more)
+    return page_text(TOKENS, random_weights(3, 4, T), **more)
 
 
 def two() -> str:
@@ -176,13 +175,13 @@ def test_two_settings(show: Any) -> None:
 
 
 def test_a_causal_model_and_a_page_of_the_largest(show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = show(sm.viz.attention_page(TOKENS, random_weights(1, 2, T, causal=True)), at="#layer=0&head=1")
+    page = show(page_text(TOKENS, random_weights(1, 2, T, causal=True)), at="#layer=0&head=1")
     point(page, 2, 5)
     assert said(page) == "query 'bank' → key 'river': hidden, a later token"
     weights = random_weights(1, 2, T)
     monkeypatch.setattr(attention_weights, "BYTES", 4 * 3 * T * 2)
     monkeypatch.setattr(attention_weights, "FEWEST", 2)
-    text = sm.viz.attention_page(TOKENS, weights)
+    text = page_text(TOKENS, weights)
     assert data(text)["kept"] == 2
     for head, w in (("0", weights[0][0]), ("mean", weights[0].mean(axis=0))):
         page = show(text, at=f"#layer=0&head={head}")
@@ -205,7 +204,7 @@ def test_a_wrong_address_shows_all_heads(show: Any, at: str) -> None:
 def test_tokens_stay_text(show: Any, token: str) -> None:
     w = random_weights(1, 1, 3)
     page = show(
-        sm.viz.attention_page([token, "ß", token], w, title="T", before=w, labels=(token, token)),
+        page_text([token, "ß", token], w, title="T", before=w, labels=(token, token)),
         at="#layer=0&head=0&query=0",
     )
     page.page.locator(".chip").nth(1).hover()
@@ -245,7 +244,7 @@ def test_text_has_contrast_and_nothing_is_too_wide(show: Any, dark: bool, width:
 
 def test_long_texts_and_names_have_room(show: Any) -> None:
     tokens = ["averyveryveryverylongtokenwithoutanyspace" * 2, *(f"Ġw{i}" for i in range(149))]
-    text = sm.viz.attention_page(tokens, random_weights(1, 20, 150), title="x" * 190)
+    text = page_text(tokens, random_weights(1, 20, 150), title="x" * 190)
     for at in ("", "#layer=0&head=3&query=0"):
         page = show(text, 400, at=at)
         assert page.run("document.documentElement.scrollWidth") <= 400

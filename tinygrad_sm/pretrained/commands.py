@@ -133,6 +133,7 @@ def attention(args: argparse.Namespace) -> int:
     tokens, weights = _model(args, object).attention(args.text)
     before = _model(args, object, scaled=False).attention(args.text)[1] if args.compare else None
     labels = ("with 1/√d_k", "without") if args.scaled else ("without 1/√d_k", "")
-    attention_page(tokens, weights, args.out, title=f"Attention: {args.text:.80}", before=before, labels=labels)
+    page = attention_page(tokens, weights, title=f"Attention: {args.text:.80}", before=before, labels=labels)
+    page.save(args.out)
     print(f"written: {args.out} ({len(weights)} layers of {len(weights[0])} heads, {len(tokens)} tokens)")
     return 0

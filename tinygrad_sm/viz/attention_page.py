@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import html
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..atomic import replacing
 from ..text import visible
 from .attention_weights import Packed, as_layers, packed, plan
-from .page import file, filled, inert, script
+from .page import Interactive, file, filled, inert, script
 
 TOKENS = 1024  # more have no room on an axis
 LONGEST = 60  # characters of a token that are shown
@@ -19,13 +17,12 @@ LONGEST = 60  # characters of a token that are shown
 def attention_page(
     tokens: Sequence[str],
     weights: Sequence[Any],
-    path: str | os.PathLike[str] | None = None,
     *,
     title: str = "Attention",
     before: Sequence[Any] | None = None,
     labels: tuple[str, str] = ("with 1/√d_k", "without"),
-) -> str:
-    """Return a page of HTML on which a reader goes through the attention weights of every layer and head.
+) -> Interactive:
+    """Return a page on which a reader goes through the attention weights of every layer and head.
 
     It shows all heads as small heat maps, with the mean entropy of their rows as a share of log n, their mean largest
     weight, and the share of rows that have a weight above 0.99; and each head as a large one, as text whose tokens are
@@ -42,8 +39,6 @@ def attention_page(
     weights : sequence of Tensors or arrays (heads, T, T), a layer each
         Row i is what query i takes from each key, and sums to 1. If all weights above the diagonal are 0, the model
         is taken for a causal one, whose row i has i + 1 keys.
-    path : path, optional
-        Where the page is written too.
     title : str
         Stands above the page.
     before : sequence, optional
@@ -53,8 +48,8 @@ def attention_page(
 
     Returns
     -------
-    str
-        The page.
+    Interactive
+        `.save("attention.html")` writes the page, `.html` is its text, and a notebook shows it.
 
     Raises
     ------
@@ -69,8 +64,8 @@ def attention_page(
     >>> import numpy as np, tinygrad_sm as sm
     >>> layer = np.array([[[1.0, 0.0], [0.25, 0.75]]])  # one head
     >>> page = sm.viz.attention_page(["the", "cat"], [layer], title="A causal head")
-    >>> page[:15], "A causal head" in page
-    ('<!doctype html>', True)
+    >>> page.html[:15], page.alt
+    ('<!doctype html>', 'Attention weights of 1 layer for 2 tokens: A causal head')
     """
     words = _words(tokens)
     layers = as_layers(weights, "weights", len(words))
@@ -99,10 +94,8 @@ def attention_page(
             "head": script("attention_head.js"),
         },
     )
-    if path is not None:
-        with replacing(path, "attention_page") as out:
-            out.write(text.encode())
-    return text
+    alt = f"Attention weights of {len(layers)} layer{'s' * (len(layers) > 1)} for {len(words)} tokens: {heading}"
+    return Interactive(text, 800, alt)
 
 
 def _words(tokens: Any) -> list[str]:

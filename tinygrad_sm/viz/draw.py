@@ -29,7 +29,7 @@ from .data import data
 from .definition import with_definitions
 from .dot import dot
 from .fold import View
-from .page import page
+from .page import Interactive, page
 from .picture import Part, Picture, colours, picture
 from .render import NoRenderer, render
 from .states import states
@@ -165,25 +165,6 @@ class Drawing:
     def _repr_html_(self) -> str:
         code = base64.b64encode(self.svg().encode()).decode()  # an <img> outlives saving and reopening untrusted
         return f'<img alt="{html.escape(self.alt)}" style="max-width:100%" src="data:image/svg+xml;base64,{code}">'
-
-
-@dataclass(frozen=True)
-class Interactive:
-    """The interactive page, for a notebook to show in a frame.
-
-    >>> import tinygrad_sm as sm
-    >>> sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).interactive(height=400).height
-    400
-    """
-
-    html: str = field(repr=False)
-    height: int
-    alt: str
-
-    def _repr_html_(self) -> str:
-        looks = f"width:100%;height:{self.height}px;border:1px solid #DDE3EA;border-radius:8px"
-        page, alt = html.escape(self.html), html.escape(self.alt)
-        return f'<iframe title="{alt}" style="{looks}" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
 
 
 def draw(

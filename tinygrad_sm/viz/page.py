@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
+from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 from typing import Any
+
+from ..atomic import replacing
 
 
 def page(data: dict[str, Any]) -> str:
@@ -45,3 +50,36 @@ def script(name: str) -> str:
 def file(name: str) -> str:
     """Return the text of a file of this folder."""
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Interactive:
+    """An interactive page, which a notebook shows in a frame `height` pixels high.
+
+    >>> import tinygrad_sm as sm
+    >>> page = sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).interactive(height=400)
+    >>> page.height, page.html[:15]
+    (400, '<!doctype html>')
+    """
+
+    html: str = field(repr=False)
+    height: int
+    alt: str
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page to a file, whatever its name ends in, and return its path.
+
+        >>> import tempfile, tinygrad_sm as sm
+        >>> page = sm.draw(sm.Tensor([1.0, 2.0], requires_grad=True).sum()).interactive()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(page.save(f"{folder}/sum.html").name)
+        sum.html
+        """
+        with replacing(path, "save") as file:
+            file.write(self.html.encode())
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        looks = f"width:100%;height:{self.height}px;border:1px solid #DDE3EA;border-radius:8px"
+        page, alt = html.escape(self.html), html.escape(self.alt)
+        return f'<iframe title="{alt}" style="{looks}" sandbox="allow-scripts" srcdoc="{page}"></iframe>'
