@@ -175,7 +175,7 @@ WRONG = {
     "one str": ("the cat sat", [W], TypeError, "tokens is a list of str, not one str"),
     "nothing": (None, [W], TypeError, "tokens is a list of str, not one NoneType"),
     "no tokens": ([], [W], ValueError, "there are 0 tokens"),
-    "long": (["a"] * 1025, [W], ValueError, "there are 1025 tokens; a page shows 1 to 1024"),
+    "long": (["a"] * 1025, [W], ValueError, "there are 1,025 tokens; a page shows 1 to 1,024"),
     "one array": ("abc", W, TypeError, r"not one ndarray of shape \(2, 3, 3\); pass \[weights\]"),
     "one array of layers": ("abc", W[None], TypeError, r"pass list\(weights\) if its first axis is that of layers"),
     "one tensor": ("abc", sm.Tensor(W), TypeError, r"not one Tensor of shape \(2, 3, 3\); pass \[weights\]"),

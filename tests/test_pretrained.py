@@ -299,6 +299,17 @@ def test_a_folder_that_is_not_whole(bert: Path, tmp_path: Path) -> None:
         with pytest.raises((FileNotFoundError, ValueError), match=name):
             pretrained.from_pretrained(bert)
         (bert / "away").rename(bert / name)
+    with pytest.raises(FileNotFoundError, match=r"no folder or file minilm; .*; sm.pretrained.minilm\(\) loads that"):
+        pretrained.from_pretrained("minilm")
+    with pytest.raises(ValueError, match=r"config.json is neither a folder nor a .gguf file; give the folder of"):
+        pretrained.from_pretrained(bert / "config.json")
+    (bert / "pytorch_model.bin").touch()
+    with pytest.raises(ValueError, match=r"pytorch_model.bin is not read: files such as .bin are pickled"):
+        pretrained.from_pretrained(bert / "pytorch_model.bin")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x.gguf").touch()
+    with pytest.raises(FileNotFoundError, match=r"other has no config.json; it has x.gguf, whose path can be given"):
+        pretrained.from_pretrained(tmp_path / "other")
     (bert / "tokenizer.json").write_text('{"model": {"type": "Python", "code": "1"}}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"tokenizer.json: is no tokenizer.json that can be read"):
         pretrained.from_pretrained(bert)
@@ -325,7 +336,11 @@ def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     ("call", "message"),
     [
         (lambda m, lm: m.encode("a cat"), r"encode takes a list of texts, not one text; put it in a list"),
-        (lambda m, lm: m.encode(["a", 3]), "encode takes a list of texts, not other things"),
+        (lambda m, lm: m.encode(["a", 3]), "encode takes a list of texts; number 1 is of type int"),
+        (lambda m, lm: m.encode(None), "encode takes a list of texts, not a NoneType"),
+        (lambda m, lm: m.encode(["a\udcff"]), r"encode: the text 'a\\udcff' has lone surrogates"),
+        (lambda m, lm: lm.encode("a\udcff"), r"encode: the text 'a\\udcff' has lone surrogates"),
+        (lambda m, lm: lm.generate("a", 3, rng=5), r"np.random.default_rng\(5\) makes one"),
         (lambda m, lm: m.tokenize("a cat"), "tokenize takes a list of texts"),
         (lambda m, lm: m.encode(["a"], batch_size=0), "batch_size must be at least 1"),
         (lambda m, lm: lm.generate(""), "the prompt is empty"),
@@ -359,6 +374,11 @@ def test_embed(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     lines = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["text"] for line in lines] == SENTENCES
     close(np.array([line["vector"] for line in lines]), vectors)
+    (tmp_path / "texts").write_text("\ufeffa cat\n" + "a " * 99, encoding="utf-8")  # with the mark that Windows writes
+    assert cli.main(["embed", "--file", str(tmp_path / "texts"), *model]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0].endswith("  a cat")
+    assert re.fullmatch(r"tinygrad-sm: of 1 of 2 texts, only the first \d+ tokens were read\n", captured.err)
     monkeypatch.setattr("sys.stdin", io.StringIO("a cat\n"))
     assert cli.main(["embed", "--file", "-", "--no-scale", *model]) == 0
     off = pretrained.from_pretrained(bert, scaled=False).encode(["a cat"])[0]
@@ -378,6 +398,20 @@ def test_generate(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert outputs[0] == outputs[1]
     assert cli.main([*command, "--chat", "--top-k", "1"]) == 0
     assert not capsys.readouterr().out.startswith("a cat")
+    assert cli.main([*command, "--temperature", "-1"]) == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_generate_until_it_is_stopped(llama: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for stop, status in ((KeyboardInterrupt, 130), (BrokenPipeError, 141)):
+
+        def stream(*args: Any, error: type[BaseException] = stop, **options: Any) -> Any:
+            yield "b"
+            raise error
+
+        monkeypatch.setattr(pretrained.LanguageModel, "stream", stream)
+        assert cli.main(["generate", "a", "--model", str(llama)]) == status
+        assert capsys.readouterr() == ("ab\n", "")
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
@@ -394,7 +428,12 @@ def test_attention(kind: str, request: Any, tmp_path: Path, capsys: pytest.Captu
     [
         (["embed"], "there is no text"),
         (["embed", "a", "--out", "v.csv"], "must end in .npy or .jsonl, not .csv"),
+        (["embed", "a", "--out", "nowhere/v.npy"], "embed: there is no directory .*nowhere; create it first"),
         (["embed", "a", "--file", "nowhere.txt"], "nowhere.txt"),
+        (["embed", "a", "--file", "latin.txt"], "embed: latin.txt is not a text in UTF-8"),
+        (["attention", "a", "--out", "nowhere/a.html"], "attention: there is no directory .*nowhere; create it first"),
+        (["attention", "a " * 1100, "--model", "LLAMA"], "the text has [0-9,]+ tokens; a page shows at most 1,024"),
+        (["attention", "", "--model", "LLAMA"], "there are 0 tokens; .* Run the model on a longer text"),
         (["embed", "a", "--model", "nowhere"], "there is no folder or file nowhere"),
         (["embed", "a", "--model", "LLAMA"], "embed takes a sentence encoder; .* is a LanguageModel"),
         (["generate", "a", "--model", "BERT"], "generate takes a language model; .* is a SentenceEncoder"),
@@ -406,6 +445,7 @@ def test_attention(kind: str, request: Any, tmp_path: Path, capsys: pytest.Captu
 )
 def test_commands_refuse(command: Any, message: str, bert: Path, llama: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.chdir(bert.parent)
+    Path("latin.txt").write_bytes(b"caf\xe9")
     paths = {"LLAMA": str(llama), "BERT": str(bert)}
     assert cli.main([paths.get(word, word) for word in command]) == 2
     assert re.search(f"^tinygrad-sm: .*{message}", capsys.readouterr().err)

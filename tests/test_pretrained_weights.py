@@ -75,6 +75,12 @@ def test_text_of_several_bytes_a_character_comes_whole() -> None:
     assert not any("\ufffd" in piece for piece in pieces)
 
 
+def test_characters_of_several_tokens_are_named_in_attention() -> None:
+    pieces, weights = pretrained.smollm2().attention("\u732b \U0001f600 hi")
+    assert pieces == ["\u732b 1/3", "\u732b 2/3", "\u732b 3/3", " \U0001f600 1/2", "\U0001f600 2/2", " hi"]
+    assert weights[0].shape == (9, 6, 6)
+
+
 def test_a_step_of_training_moves_minilm() -> None:
     model, sentences = pretrained.minilm(), ["It rains.", "It is raining.", "Stocks fell."]
     a, b, c = model(*model.tokenize(sentences))

@@ -33,11 +33,7 @@ def replacing(path: str | os.PathLike[str], caller: str = "save") -> Iterator[IO
     ValueError
         If `path` is there and is not a regular file: a folder or a device.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{caller}: there is no directory {visible(target.parent)}; create it first")
-    if target.exists() and not target.is_file():
-        raise ValueError(f"{caller}: {visible(target)} is not a regular file; choose another name")
+    target = checked_target(path, caller)
     _sweep(target.parent)
     temporary = target.with_name(f".{secrets.token_hex(8)}.tinygrad_sm.tmp")
     try:
@@ -50,6 +46,16 @@ def replacing(path: str | os.PathLike[str], caller: str = "save") -> Iterator[IO
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def checked_target(path: str | os.PathLike[str], caller: str) -> Path:
+    """Return the file that `path` means, or raise what `replacing` would: before a long computation, say."""
+    target = Path(os.path.realpath(path))  # a link stays a link: what it points to is replaced
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{caller}: there is no directory {visible(target.parent)}; create it first")
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{caller}: {visible(target)} is not a regular file; choose another name")
+    return target
 
 
 def _sync_folder(folder: Path) -> None:

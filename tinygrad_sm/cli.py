@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -182,9 +184,15 @@ def main(argv: list[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console that cannot show √ prints ? and goes on
     args = _parser().parse_args(argv)
     try:
-        return COMMANDS[args.command](args)
+        status = COMMANDS[args.command](args)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader has gone, as `| head -1` does after a line
+        with suppress(OSError):  # what is left in the buffer has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError, ImportError, MemoryError) as error:
         print("tinygrad-sm:", visible(str(error) or type(error).__name__, keep="\n"), file=sys.stderr)
         return 2

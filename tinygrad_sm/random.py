@@ -27,6 +27,8 @@ def manual_seed(seed: int) -> np.random.Generator:
 def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
     """Return `rng`, or the library's own generator for None."""
     global _generator
+    if isinstance(rng, (int, np.integer)):
+        raise TypeError(f"rng must be a numpy.random.Generator, not a number; np.random.default_rng({rng}) makes one")
     if rng is not None:
         return rng
     if _generator is None:

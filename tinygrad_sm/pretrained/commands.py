@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import replacing
+from ..atomic import checked_target, replacing
 from ..text import visible
 from . import load
 from .language import LanguageModel
@@ -25,10 +25,11 @@ def add(commands: Any) -> None:
         "embed",
         help="turn texts into vectors with MiniLM, and print how alike they are",
         description="Turn texts into vectors of length 1 with the sentence encoder MiniLM. Of several texts the table "
-        "of their cosines is printed, of one text its vector; --out writes the vectors to a file.",
+        "of their cosines is printed, of one text its vector; --out writes the vectors to a file. Empty texts and "
+        "lines are left out; of long texts the first 256 tokens are read.",
     )
     embed.add_argument("texts", nargs="*", metavar="TEXT", help="a text")
-    embed.add_argument("--file", metavar="FILE", help="a file with one text a line; - reads from the standard input")
+    embed.add_argument("--file", metavar="FILE", help="a file with one text a line; - is the standard input")
     embed.add_argument("--out", type=Path, metavar="FILE", help="write the vectors: .npy, or .jsonl with the texts")
     generate = commands.add_parser(
         "generate",
@@ -36,7 +37,9 @@ def add(commands: Any) -> None:
         description="Continue a text with the language model SmolLM2-135M-Instruct, and print it as it is made.",
     )
     generate.add_argument("prompt", metavar="PROMPT", help="the text to continue")
-    generate.add_argument("--chat", action="store_true", help="the text is a message, which the model answers")
+    generate.add_argument(
+        "--chat", action="store_true", help="the text is a message, which the model answers (SmolLM2's form, ChatML)"
+    )
     generate.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="at most so many (default: 200)")
     generate.add_argument(
         "--temperature", type=float, default=0.2, metavar="T", help="0 takes the likeliest token (default: 0.2)"
@@ -57,12 +60,12 @@ def add(commands: Any) -> None:
     attention.add_argument(
         "--out", type=Path, default=Path("attention.html"), metavar="FILE", help="default: attention.html"
     )
-    for command, model in ((embed, "minilm"), (generate, "smollm2"), (attention, "minilm")):
-        also = ", smollm2" if command is attention else ""
-        command.add_argument(
-            "--model", default=model, metavar="MODEL",
-            help=f"minilm{also} or a folder with a model (default: {model})".replace("minilm or", f"{model} or"),
-        )  # fmt: skip
+    for command, model, known in (
+        (embed, "minilm", "minilm or a folder with a model"),
+        (generate, "smollm2", "smollm2, a folder with a model, or a .gguf file"),
+        (attention, "minilm", "minilm, smollm2, a folder with a model, or a .gguf file"),
+    ):
+        command.add_argument("--model", default=model, metavar="MODEL", help=f"{known} (default: {model})")
         command.add_argument("--no-scale", dest="scaled", action="store_false", help="do not divide the scores by √d_k")
 
 
@@ -76,21 +79,37 @@ def _model(args: argparse.Namespace, kind: type, scaled: bool | None = None) -> 
     return model
 
 
+def _tell_cut(model: SentenceEncoder, texts: list[str]) -> None:
+    """Say of how many texts the model has read the beginning only."""
+    cut = sum(bool(found.overflowing) for found in model.tokenizer.encode_batch(texts))
+    if cut:
+        longest = model.tokenizer.truncation["max_length"]
+        of = "the text" if len(texts) == 1 else f"{cut:,} of {len(texts):,} texts"
+        print(f"tinygrad-sm: of {of}, only the first {longest} tokens were read", file=sys.stderr)
+
+
 def embed(args: argparse.Namespace) -> int:
     """Print cosines or a vector, or write vectors."""
     texts = list(args.texts)
     if args.file == "-":
         texts += sys.stdin.read().splitlines()
     elif args.file is not None:
-        texts += Path(args.file).read_text(encoding="utf-8").splitlines()
+        try:
+            texts += Path(args.file).read_text(encoding="utf-8-sig").splitlines()  # Windows may write a mark first
+        except UnicodeDecodeError as error:
+            raise ValueError(f"embed: {args.file} is not a text in UTF-8: {error}") from None
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError("embed: there is no text; give some, or --file FILE")
     if args.out is not None and args.out.suffix not in (".npy", ".jsonl"):
         raise ValueError(f"embed: --out must end in .npy or .jsonl, not {visible(args.out.suffix) or 'nothing'}")
-    vectors = _model(args, SentenceEncoder).encode(texts)
     if args.out is not None:
-        with replacing(args.out) as file:
+        checked_target(args.out, "embed")
+    model = _model(args, SentenceEncoder)
+    vectors = model.encode(texts)
+    _tell_cut(model, texts)
+    if args.out is not None:
+        with replacing(args.out, "embed") as file:
             if args.out.suffix == ".npy":
                 np.lib.format.write_array(file, vectors, allow_pickle=False)
             else:
@@ -116,21 +135,31 @@ def generate(args: argparse.Namespace) -> int:
         prompt, args.max_new_tokens, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
         rng=np.random.default_rng(args.seed),
     )  # fmt: skip
-    if not args.chat:
-        print(visible(prompt, keep="\n\t"), end="", flush=True)
-    for piece in pieces:
-        print(visible(piece, keep="\n\t"), end="", flush=True)
-    print()
+    first = next(pieces, "")  # what is wrong with the options is said before anything is printed
+    try:
+        for piece in ("" if args.chat else prompt, first):
+            print(visible(piece, keep="\n\t"), end="", flush=True)
+        for piece in pieces:
+            print(visible(piece, keep="\n\t"), end="", flush=True)
+    finally:  # Ctrl-C too
+        print()
     return 0
 
 
 def attention(args: argparse.Namespace) -> int:
     """Write the page."""
     from ..viz import attention_page
+    from ..viz.attention_page import TOKENS
 
     if args.compare and not args.scaled:
         raise ValueError("--compare shows both; leave out --no-scale")
-    tokens, weights = _model(args, object).attention(args.text)
+    checked_target(args.out, "attention")
+    model = _model(args, object)
+    if isinstance(model, SentenceEncoder):
+        _tell_cut(model, [args.text])
+    elif (count := len(model.encode(args.text))) > TOKENS:
+        raise ValueError(f"attention: the text has {count:,} tokens; a page shows at most {TOKENS:,}")
+    tokens, weights = model.attention(args.text)
     before = _model(args, object, scaled=False).attention(args.text)[1] if args.compare else None
     labels = ("with 1/√d_k", "without") if args.scaled else ("without 1/√d_k", "")
     page = attention_page(tokens, weights, title=f"Attention: {args.text:.80}", before=before, labels=labels)

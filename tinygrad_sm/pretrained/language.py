@@ -13,6 +13,7 @@ from ..mode import no_grad
 from ..nn import Module, TransformerLM
 from ..ops.options import count
 from ..tensor import Array
+from .tokens import readable
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # what SmolLM2 was trained with
 
@@ -46,7 +47,7 @@ class LanguageModel(Module):
         """Return the tokens (T,) of a text."""
         if not isinstance(text, str):
             raise TypeError(f"encode takes a text, not a {type(text).__name__}")
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+        return np.array(self.tokenizer.encode(readable(text, "encode"), add_special_tokens=False).ids, np.int64)
 
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,); those that are no text, such as an end, are left out."""
@@ -116,8 +117,21 @@ class LanguageModel(Module):
     def attention(self, text: str) -> tuple[list[str], list[Array]]:
         """Return the pieces of a text, T of them, and the attention weights (H, T, T) of each block.
 
-        `sm.viz.attention_page` takes both.
+        `sm.viz.attention_page` takes both. Some characters are several tokens, which are called "猫 1/3" and so on.
         """
-        tokens = self.encode(text)
-        weights = self.model.attention_weights(tokens[None])
-        return [self.decode([t]) or self.tokenizer.id_to_token(int(t)) for t in tokens], [w[0] for w in weights]
+        weights = self.model.attention_weights(self.encode(text)[None])
+        return self._pieces(text), [w[0] for w in weights]
+
+    def _pieces(self, text: str) -> list[str]:
+        """Return what each token of a text stands for."""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        pieces = [self.decode([t]) or self.tokenizer.id_to_token(t) for t in encoding.ids]
+        parts: dict[int, list[int]] = {}  # of characters whose bytes are in several tokens, by where they end
+        for i, (piece, (_, end)) in enumerate(zip(pieces, encoding.offsets, strict=True)):
+            if "\ufffd" in piece:
+                parts.setdefault(end, []).append(i)
+        for rows in parts.values():
+            for number, i in enumerate(rows, 1):
+                start, end = encoding.offsets[i]
+                pieces[i] = text[start:end] + (f" {number}/{len(rows)}" if len(rows) > 1 else "")
+        return pieces

@@ -14,7 +14,7 @@ from ..text import visible
 from . import config, fill, gguf, packages, tokens
 from .language import LanguageModel
 from .sentences import SentenceEncoder
-from .weights import open_safetensors, read_json
+from .weights import PICKLED, RUNS_CODE, open_safetensors, read_json
 
 # What a file of weights may hold beside: numbers that are computed here, and heads for other uses.
 BERT_UNUSED = ("embeddings.position_ids", "pooler.", "cls.", "classifier.", "dropout.")
@@ -112,11 +112,25 @@ def from_pretrained(
     Traceback (most recent call last):
     FileNotFoundError: from_pretrained: there is no folder or file my-model; nothing is downloaded here
     """
-    path = Path(path)
+    path, shown = Path(path), visible(os.fspath(path))
     if not path.exists():
-        raise FileNotFoundError(f"from_pretrained: there is no folder or file {path}; nothing is downloaded here")
-    if path.suffix == ".gguf":
+        hint = f"; sm.pretrained.{shown}() loads that model" if shown in ("minilm", "smollm2") else ""
+        raise FileNotFoundError(
+            f"from_pretrained: there is no folder or file {shown}; nothing is downloaded here{hint}"
+        )
+    if path.suffix.lower() == ".gguf" and not path.is_dir():
         return _gguf(path, scaled, dtype)
+    if path.suffix.lower() in PICKLED and not path.is_dir():
+        raise ValueError(f"from_pretrained: {shown} is not read: files such as {path.suffix} are {RUNS_CODE}")
+    if not path.is_dir():
+        raise ValueError(
+            f"from_pretrained: {shown} is neither a folder nor a .gguf file; give the folder of config.json, "
+            "tokenizer.json and *.safetensors"
+        )
+    if not (path / "config.json").exists():
+        found = sorted(file.name for file in path.glob("*.gguf"))
+        hint = f"; it has {visible(found[0], limit=100)}, whose path can be given" if found else ""
+        raise FileNotFoundError(f"from_pretrained: the folder {shown} has no config.json{hint}")
     kind = _settings(path).left.get("model_type")
     if kind == "bert":
         return _bert(path, scaled, dtype)

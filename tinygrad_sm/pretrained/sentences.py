@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ..mode import no_grad
 from ..nn import Module, TransformerEncoder
 from ..ops.options import count
 from ..tensor import Array
+from .tokens import readable
 
 
 class SentenceEncoder(Module):
@@ -96,7 +97,13 @@ def _filled_up(ids: list[list[int]]) -> tuple[Array, Array]:
 
 def _texts(sentences: Any, caller: str) -> list[str]:
     """Return a list of texts; a single one is a mistake, for its letters would be taken for sentences."""
-    if isinstance(sentences, str) or not all(isinstance(s, str) for s in sentences):
-        one = "one text; put it in a list: [text]" if isinstance(sentences, str) else "other things"
-        raise TypeError(f"{caller} takes a list of texts, not {one}")
-    return list(sentences)
+    if isinstance(sentences, str):
+        raise TypeError(f"{caller} takes a list of texts, not one text; put it in a list: [text]")
+    if not isinstance(sentences, Iterable):
+        raise TypeError(f"{caller} takes a list of texts, not a {type(sentences).__name__}")
+    texts = list(sentences)
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"{caller} takes a list of texts; number {i} is of type {type(text).__name__}")
+        readable(text, caller)
+    return texts

@@ -21,9 +21,26 @@ def _package() -> Any:
     return tokenizers
 
 
+def readable(text: str, caller: str) -> str:
+    """Return a text; ValueError if there are code points in it that are no characters, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = visible(repr(text), limit=60)
+        raise ValueError(
+            f"{caller}: the text {shown} has lone surrogates: it was made of bytes that are not UTF-8"
+        ) from None
+    return text
+
+
 def from_json(path: Path, longest: int | None = None) -> Any:
     """Return the tokenizer of a tokenizer.json, without padding, which cuts texts after `longest` tokens."""
     tokenizers = _package()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path}: is not there; transformers writes it when a fast tokenizer (AutoTokenizer) is saved with "
+            "save_pretrained"
+        )
     if path.stat().st_size > LARGEST:
         raise ValueError(f"{path}: has {path.stat().st_size:,} bytes; a tokenizer.json has no more than {LARGEST:,}")
     try:

@@ -330,8 +330,7 @@ def _open_one(path: Path, max_bytes: int) -> dict[str, Entry]:
         from safetensors import safe_open
     except ImportError:
         raise ImportError(
-            'open_safetensors needs the package safetensors: pip install "tinygrad_sm[pretrained]"; '
-            "a model in a .gguf file needs nothing"
+            'open_safetensors needs the package safetensors: pip install "tinygrad_sm[pretrained]"'
         ) from None
     with reading(path, "open_safetensors") as (file, source):
         start = exactly(file, min(source.size, 32))

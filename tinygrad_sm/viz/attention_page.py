@@ -107,8 +107,8 @@ def _words(tokens: Any) -> list[str]:
     found = [_word(token) for token in tokens]
     if not 1 <= len(found) <= TOKENS:
         raise ValueError(
-            f"attention_page: there are {len(found)} tokens; a page shows 1 to {TOKENS}. "
-            "Run the model on a shorter text"
+            f"attention_page: there are {len(found):,} tokens; a page shows 1 to {TOKENS:,}. "
+            f"Run the model on a {'shorter' if found else 'longer'} text"
         )  # fmt: skip
     return found
 
