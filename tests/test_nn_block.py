@@ -66,6 +66,16 @@ def test_one_query_of_each_group(mask: Any) -> None:
               F.scaled_dot_product_attention(*whole, **options))  # fmt: skip
 
 
+def test_grouped_queries_broadcast_the_axes_before_the_heads() -> None:
+    q, k, v = normal(H, 3, 4), normal(B, 2, T, 4, seed=1), normal(B, 2, T, 4, seed=2)
+    whole, mask = [q, np.repeat(k, 2, axis=1), np.repeat(v, 2, axis=1)], np.random.default_rng(3).random((B, 1, 3, T))
+    for m in (None, mask > 0.3, mask):
+        close(F.scaled_dot_product_attention(q, k, v, mask=m, enable_gqa=True),
+              F.scaled_dot_product_attention(*whole, mask=m))  # fmt: skip
+    none = F.scaled_dot_product_attention(q[:0], k, v, mask=mask[:, :0], enable_gqa=True)
+    assert none.shape == (B, 0, 3, 4)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("causal", [False, True])
 def test_grouped_queries_like_torch(causal: bool) -> None:
