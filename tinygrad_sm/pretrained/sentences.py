@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from ..mode import no_grad
 from ..nn import Module, TransformerEncoder
 from ..ops.options import count
 from ..tensor import Array
+from . import tokens as tokenizing
+
+TINY = 1e-24  # of a squared length: a text without tokens has the vector 0, whose direction is none
 
 
 class SentenceEncoder(Module):
@@ -45,7 +48,7 @@ class SentenceEncoder(Module):
 
     def tokenize(self, sentences: Sequence[str]) -> tuple[Array, Array]:
         """Return the tokens (B, T) of several sentences, filled up at the end, and which are real (B, T), as bools."""
-        return _filled_up([e.ids for e in self.tokenizer.encode_batch(_texts(sentences, "tokenize"))])
+        return _filled_up(tokenizing.ids(self.tokenizer, _texts(sentences, "tokenize")))
 
     def forward(self, tokens: Any, mask: Any) -> Any:
         """Return the vectors (B, d_model) of `tokens` (B, T), those where `mask` is True; it differentiates."""
@@ -55,7 +58,9 @@ class SentenceEncoder(Module):
         else:
             share = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)  # (B, T), each row summing to 1
             pooled = (hidden * share[..., None].astype(hidden.dtype)).sum(axis=1)
-        return pooled / np.sqrt((pooled * pooled).sum(axis=-1, keepdims=True)) if self.normalize else pooled
+        if not self.normalize:
+            return pooled
+        return pooled / np.sqrt((pooled * pooled).sum(axis=-1, keepdims=True) + TINY)
 
     def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Array:
         """Return the vectors (N, d_model) of N sentences, in batches of like lengths; nothing is recorded.
@@ -67,7 +72,7 @@ class SentenceEncoder(Module):
         sentences, step = _texts(sentences, "encode"), count(batch_size, "batch_size", "encode")
         weight = self.encoder.tokens.weight
         vectors = np.empty((len(sentences), weight.shape[1]), weight.dtype)
-        ids = [e.ids for e in self.tokenizer.encode_batch(sentences)]
+        ids = tokenizing.ids(self.tokenizer, sentences)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: little to fill up
         with no_grad(), self.evaluating():
             for start in range(0, len(order), step):
@@ -96,7 +101,9 @@ def _filled_up(ids: list[list[int]]) -> tuple[Array, Array]:
 
 def _texts(sentences: Any, caller: str) -> list[str]:
     """Return a list of texts; a single one is a mistake, for its letters would be taken for sentences."""
-    if isinstance(sentences, str) or not all(isinstance(s, str) for s in sentences):
-        one = "one text; put it in a list: [text]" if isinstance(sentences, str) else "other things"
-        raise TypeError(f"{caller} takes a list of texts, not {one}")
-    return list(sentences)
+    if isinstance(sentences, Iterable) and not isinstance(sentences, str):
+        texts = list(sentences)  # before a look into it, for a generator yields once
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    one = "one text; put it in a list: [text]" if isinstance(sentences, str) else "other things"
+    raise TypeError(f"{caller} takes a list of texts, not {one}")
