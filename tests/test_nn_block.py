@@ -195,6 +195,13 @@ def test_the_cache_of_shared_heads_with_rotary_positions(shared: int) -> None:
         assert caches[0].k.shape == (3, shared, C, D // H)
 
 
+def test_caches_are_one_for_each_block() -> None:
+    lm = nn.TransformerLM(V, d_model=D, n_heads=H, n_layers=2, context=C)
+    for n in (0, 1, 3):
+        with pytest.raises(ValueError, match=f"there are {n} caches for 2 blocks"):
+            lm(TOKENS, caches=[nn.Cache(C) for _ in range(n)])
+
+
 def test_a_language_model_learns_in_the_shape_of_llama() -> None:
     sm.manual_seed(0)
     lm = nn.TransformerLM(V, d_model=16, n_heads=H, n_layers=1, context=C, init="unit", tied=False, **LLAMA)
