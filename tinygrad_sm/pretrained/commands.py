@@ -57,11 +57,10 @@ def add(commands: Any) -> None:
     attention.add_argument(
         "--out", type=Path, default=Path("attention.html"), metavar="FILE", help="default: attention.html"
     )
-    for command, model in ((embed, "minilm"), (generate, "smollm2"), (attention, "minilm")):
-        also = ", smollm2" if command is attention else ""
+    for command, *models in ((embed, "minilm"), (generate, "smollm2"), (attention, "minilm", "smollm2")):
         command.add_argument(
-            "--model", default=model, metavar="MODEL",
-            help=f"minilm{also} or a folder with a model (default: {model})".replace("minilm or", f"{model} or"),
+            "--model", default=models[0], metavar="MODEL",
+            help=f"{', '.join(models)}, or the path of a folder with a model or of a .gguf file (default: {models[0]})",
         )  # fmt: skip
         command.add_argument("--no-scale", dest="scaled", action="store_false", help="do not divide the scores by √d_k")
 
