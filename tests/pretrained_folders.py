@@ -60,13 +60,14 @@ def llama_weights(c: dict[str, Any]) -> dict[str, Any]:
     return {name: rng.normal(size=shape).astype(np.float32) * 0.4 for name, shape in state.items()}
 
 
-def tokenizer_json() -> str:
-    """Return a tokenizer.json of WORDS, in the manner of BERT."""
+def tokenizer_json(around: bool = True) -> str:
+    """Return a tokenizer.json of WORDS, in the manner of BERT, which puts a token before and after a text or none."""
     import tokenizers as t
 
     tokenizer = t.Tokenizer(t.models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = t.pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = t.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    if around:
+        tokenizer.post_processor = t.processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     tokenizer.decoder = t.decoders.WordPiece()
     tokenizer.add_special_tokens(WORDS[:4])
     tokenizer.enable_padding(length=9)  # which a loader has to switch off
@@ -79,6 +80,6 @@ def write(folder: Path, settings: dict[str, Any], weights: dict[str, Any]) -> Pa
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-    (folder / "tokenizer.json").write_text(tokenizer_json(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(tokenizer_json(settings["model_type"] == "bert"), encoding="utf-8")
     save_file(weights, folder / "model.safetensors")
     return folder

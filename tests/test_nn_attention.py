@@ -223,6 +223,15 @@ def test_a_cache_that_is_full_says_so_and_stays_as_it_was() -> None:
     close(m(X[:, 3:], cache=cache), m(X).data[:, 3:])
 
 
+def test_a_cache_of_another_batch_is_refused() -> None:
+    m, cache = attention(causal=True), nn.Cache(T)
+    m(X[:, :3], cache=cache)
+    for other in (X[:1, 3:], np.concatenate([X, X])[:, 3:]):
+        with pytest.raises(ValueError, match=r"cache holds keys of shape \(2, .*do not continue; reorder\(rows\)"):
+            m(other, cache=cache)
+    close(m(X[:, 3:], cache=cache), m(X).data[:, 3:])
+
+
 # -- options ----------------------------------------------------------------------------------
 
 

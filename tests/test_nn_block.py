@@ -66,6 +66,16 @@ def test_one_query_of_each_group(mask: Any) -> None:
               F.scaled_dot_product_attention(*whole, **options))  # fmt: skip
 
 
+def test_grouped_queries_broadcast_the_axes_before_the_heads() -> None:
+    q, k, v = normal(H, 3, 4), normal(B, 2, T, 4, seed=1), normal(B, 2, T, 4, seed=2)
+    whole, mask = [q, np.repeat(k, 2, axis=1), np.repeat(v, 2, axis=1)], np.random.default_rng(3).random((B, 1, 3, T))
+    for m in (None, mask > 0.3, mask):
+        close(F.scaled_dot_product_attention(q, k, v, mask=m, enable_gqa=True),
+              F.scaled_dot_product_attention(*whole, mask=m))  # fmt: skip
+    none = F.scaled_dot_product_attention(q[:0], k, v, mask=mask[:, :0], enable_gqa=True)
+    assert none.shape == (B, 0, 3, 4)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("causal", [False, True])
 def test_grouped_queries_like_torch(causal: bool) -> None:
@@ -183,6 +193,13 @@ def test_the_cache_of_shared_heads_with_rotary_positions(shared: int) -> None:
             found += [lm(tokens[:, i : i + 1], caches=caches).data for i in range(first, C)]
         close(np.concatenate(found, axis=1), whole, rtol=1e-9)
         assert caches[0].k.shape == (3, shared, C, D // H)
+
+
+def test_caches_are_one_for_each_block() -> None:
+    lm = nn.TransformerLM(V, d_model=D, n_heads=H, n_layers=2, context=C)
+    for n in (0, 1, 3):
+        with pytest.raises(ValueError, match=f"there are {n} caches for 2 blocks"):
+            lm(TOKENS, caches=[nn.Cache(C) for _ in range(n)])
 
 
 def test_a_language_model_learns_in_the_shape_of_llama() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -231,24 +231,33 @@ def test_generation_with_a_cache_goes_through_adapters() -> None:
     np.testing.assert_array_equal(lm.generate([1, 2], 4, temperature=0), found)
 
 
+class Pair(NamedTuple):
+    layer: Any
+    name: str
+
+
 def test_modules_in_lists_tuples_and_dicts_and_one_that_stands_twice() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
             self.one = linear()
             self.again = self.one
             self.some = {"a": [linear()], 3: (linear(), "text")}
+            self.pair = Pair(linear(), "text")
 
         def forward(self, x: Any) -> Any:
-            return self.one(x) + self.again(x) + self.some["a"][0](x) + self.some[3][0](x)  # type: ignore[index]
+            return self.one(x) + self.again(x) + self.some["a"][0](x) + self.some[3][0](x) + self.pair.layer(x)  # type: ignore[index]
 
     odd, x = Odd(), normal(2, 5)
-    assert list(nn.add_lora(odd, 2, to=["one", "a.0", "some.3.0"])) == ["one", "some.a.0", "some.3.0"]
+    paths = ["one", "some.a.0", "some.3.0", "pair.0"]
+    assert list(nn.add_lora(odd, 2, to=(end for end in ["one", "a.0", "some.3.0", "pair.0"]))) == paths
+    assert isinstance(odd.pair.layer, nn.LoRA)
     learned(odd)
     assert odd.one is odd.again
     before = odd(x)
-    assert nn.merge_lora(odd) == ["one", "some.a.0", "some.3.0"]
+    assert nn.merge_lora(odd) == paths
     assert odd.one is odd.again
     assert type(odd.some[3]) is tuple
+    assert type(odd.pair) is Pair
     close(odd(x), before)
 
 
@@ -347,6 +356,8 @@ def test_errors_of_add_lora_say_what_is_there() -> None:
         nn.add_lora(encoder, 2, to="qkv")
     with pytest.raises(TypeError, match="a list of names"):
         nn.add_lora(encoder, 2, to=[1])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="to is a list of names, not 3"):
+        nn.add_lora(encoder, 2, to=3)  # type: ignore[arg-type]
     assert all(p.requires_grad for p in encoder.parameters())
     nn.add_lora(encoder, 2, to=["qkv"])
     for to in ("qkv", "proj"):

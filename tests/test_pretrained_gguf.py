@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import close
-from model_files import F32, I32, LIST, TEXT, U32, key, model
+from model_files import BOOL, F32, I32, LIST, TEXT, U32, key, model
 
 from tinygrad_sm import pretrained
 
@@ -90,6 +90,8 @@ def test_a_model_by_hand(tied: bool, tmp_path: Path) -> None:
         ({"llama.feed_forward_length": (U32, 25)}, r"wrong shape: blk.0.ffn_gate.weight: expected \(25, 16\)"),
         ({"tokenizer.ggml.model": (TEXT, "llama")}, "the tokenizer 'llama' with 'smollm' is not read"),
         ({"tokenizer.ggml.pre": None}, "the tokenizer 'gpt2' with None is not read"),
+        ({"tokenizer.ggml.model": (TEXT, "x" * 1000)}, r"the tokenizer 'x+\.\.\.x+' with 'smollm' is not read"),
+        ({"tokenizer.ggml.add_bos_token": (BOOL, True)}, "tokenizer.ggml.add_bos_token must be False, not True"),
         ({"tokenizer.ggml.tokens": (U32, 1), "llama.vocab_size": None}, "'llama.vocab_size' is missing"),
         ({"tokenizer.ggml.tokens": None}, "tokenizer.ggml.tokens must be a list of texts, not None"),
         ({"tokenizer.ggml.merges": (U32, 1)}, "tokenizer.ggml.merges must be a list of texts, not 1"),

@@ -42,6 +42,10 @@ FUNCTION: list[Case] = [
     ("dropout", (Q, K, V), {"dropout": 0.1}, TypeError, "here it is dropout_p"),
     ("enable_gqa, 2 of 3 heads", (np.ones((3, 3, 5)), K, V), {"enable_gqa": True}, ValueError,
      "with enable_gqa, k and v have the same number"),
+    ("enable_gqa, another d_k", (np.ones((4, 3, 4)), np.ones((2, 5, 6)), np.ones((2, 5, 6))), {"enable_gqa": True},
+     ValueError, r"q \(4, 3, 4\), k \(2, 5, 6\), v \(2, 5, 6\) do not fit: d_k is 4 in q and 6 in k"),
+    ("enable_gqa, one query, is_causal a mask", (np.ones((4, 1, 5)), np.ones((2, 3, 5)), np.ones((2, 3, 5))),
+     {"enable_gqa": True, "is_causal": np.ones((1, 3), bool)}, TypeError, "is_causal must be True or False"),
     ("enable_gqa, a word", (Q, K, V), {"enable_gqa": "yes"}, TypeError, "enable_gqa"),
     # scale
     ("scale 0", (Q, K, V), {"scale": 0}, ValueError, "scale must be a finite number above 0, not 0"),

@@ -44,6 +44,11 @@ class Cache:
         start, end = self.length, self.length + k.shape[2]
         if end > self.context:
             raise ValueError(f"the key-value cache holds {self.context} positions; {end} were given")
+        if self.k is not None and (len(k), k.shape[1], k.shape[3]) != (len(self.k), self.k.shape[1], self.k.shape[3]):
+            raise ValueError(
+                f"the key-value cache holds keys of shape {self.k[:, :, :start].shape}, which those of shape {k.shape} "
+                "do not continue; reorder(rows) makes a cache of other rows of the batch"
+            )
         if self.k is None or end > self.k.shape[2]:
             room = min(self.context, max(2 * end, 64))
             self.k, self.v = (self._moved(old, new, room) for old, new in ((self.k, k), (self.v, v)))

@@ -84,7 +84,8 @@ class TransformerBlock(Module):
     norm : {"layer", "rms"}
         `LayerNorm` or `RMSNorm`.
     feed_forward : {"gelu", "gelu_exact", "relu", "swiglu"}
-        The activation between two `Linear` layers, or `SwiGLU`. "gelu" is the tanh form; "gelu_exact" needs SciPy.
+        The activation between two `Linear` layers, or `SwiGLU`. "gelu" is the tanh form; "gelu_exact" needs
+        SciPy in float64.
     n_kv_heads, rotary_base : optional
         As in `MultiHeadAttention`: heads that share keys and values, and rotary positions.
     bias : bool

@@ -248,7 +248,7 @@ class ReLU(Module):
 class GELU(Module):
     """x·Φ(x), in the tanh form by default.
 
-    `approximate` is "tanh", or "none" for the exact one, which needs SciPy. Source: Hendrycks and Gimpel 2016.
+    `approximate` is "tanh", or "none" for the exact one, as in `F.gelu`. Source: Hendrycks and Gimpel 2016.
 
     >>> import tinygrad_sm as sm
     >>> sm.nn.GELU()(sm.Tensor([-1.0, 0.0, 1.0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .. import functional as F
@@ -161,7 +161,8 @@ def add_lora(
     if not isinstance(module, Module) or isinstance(module, Linear):
         hint = ": LoRA(linear, rank) adapts one" if isinstance(module, Linear) else ""
         raise TypeError(f"add_lora takes a model that holds Linear layers, not a {type(module).__name__}{hint}")
-    if isinstance(to, str) or not all(isinstance(end, str) for end in to):
+    to = list(to) if isinstance(to, Iterable) and not isinstance(to, str) else to
+    if not (isinstance(to, list) and all(isinstance(end, str) for end in to)):
         raise TypeError(
             f"add_lora: to is a list of names, not {to!r:.60}" + f"; use [{to!r:.60}]" * isinstance(to, str)
         )
@@ -233,8 +234,9 @@ def _exchange(module: Module, other: Callable[[Module], Module]) -> None:
             value[:] = map(walked, value)
         elif isinstance(value, dict):
             value.update({key: walked(item) for key, item in value.items()})
-        elif type(value) is tuple:
-            return tuple(map(walked, value))
+        elif isinstance(value, tuple):
+            walk = map(walked, value)
+            return type(value)(*walk) if hasattr(value, "_fields") else tuple(walk)
         return value
 
     for _, m in list(module.named_modules()):

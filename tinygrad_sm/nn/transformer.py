@@ -117,6 +117,10 @@ class TransformerLM(Module):
                 f"TransformerLM: tokens must be (batch, time ≤ {self.context}), not {tokens.shape}"
                 + (f" after {start}" if start else "")
             )
+        if caches is not None and len(caches) != len(self.blocks):
+            raise ValueError(
+                f"TransformerLM: there are {len(caches)} caches for {len(self.blocks)} blocks; one for each"
+            )
         x = self.drop(self._embedded(tokens, start))  # (B, T, d_model)
         for i, block in enumerate(self.blocks):
             x = block(x, cache=caches[i] if caches else None)

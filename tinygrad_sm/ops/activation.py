@@ -151,7 +151,7 @@ def _special() -> Any:
         import scipy.special as special
     except ImportError:
         raise ImportError(
-            "gelu(approximate='none') in float64 needs the normal distribution of SciPy: pip install scipy, or use "
+            "gelu(approximate='none') in float64, and its second derivatives, need SciPy: pip install scipy, or use "
             "float32, or approximate='tanh'"
         ) from None
     return special
@@ -244,9 +244,9 @@ def gelu(x: Any, approximate: str = "tanh") -> Any:
     """Gaussian error linear unit: x·Φ(x), Φ the normal distribution function (Hendrycks and Gimpel 2016).
 
     `approximate="tanh"`, the default and what GPT-2 uses, needs NumPy only; "none" is exact, and needs
-    SciPy in float64.
+    SciPy in float64 and for second derivatives.
 
-    Raises ValueError for another `approximate`, ImportError where "none" finds no SciPy for float64.
+    Raises ValueError for another `approximate`, ImportError where "none" needs SciPy and does not find it.
 
     >>> import tinygrad_sm as sm
     >>> print(f"{sm.functional.gelu(sm.Tensor(1.0)):.4f}")

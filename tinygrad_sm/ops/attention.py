@@ -258,11 +258,11 @@ def scaled_dot_product_attention(
     caller = "scaled_dot_product_attention"
     refuse(other, scaled_dot_product_attention, caller)
     q, k, v = given(q, "q", caller), given(k, "k", caller), given(v, "v", caller)
+    is_causal = toggle(is_causal, "is_causal", caller, "a mask goes with mask=")
     if toggle(enable_gqa, "enable_gqa", caller):
         options = {"is_causal": is_causal, "scale": scale, "dropout_p": dropout_p, "return_weights": return_weights}
         return _grouped(q, k, v, mask, options | {"rng": rng}, caller)
     lead = _check_shapes(q, k, v, caller)
-    is_causal = toggle(is_causal, "is_causal", caller, "a mask goes with mask=")
     if scale is None:
         scale = 1 / math.sqrt(max(q.shape[-1], 1))
     else:
@@ -289,14 +289,10 @@ def scaled_dot_product_attention(
 
 def _grouped(q: Any, k: Any, v: Any, mask: Any, options: dict[str, Any], caller: str) -> Any:
     """Attend with the heads of q in groups, on an axis of their own over which k and v broadcast."""
-    if min(q.ndim, k.ndim, v.ndim) < 3 or not k.shape[-3] or k.shape[-3] != v.shape[-3] or q.shape[-3] % k.shape[-3]:
-        raise ValueError(
-            f"{caller}: q {q.shape}, k {k.shape}, v {v.shape}: with enable_gqa, k and v have the same number of heads "
-            "(third axis from the end), and that of q is a multiple of it"
-        )
+    lead = _check_shapes(q, k, v, caller, grouped=True)
     (heads, t), (shared, keys) = q.shape[-3:-1], k.shape[-3:-1]
     if mask is not None:
-        mask = check_mask(mask, (*q.shape[:-1], keys), caller)
+        mask = check_mask(mask, (*lead, t, keys), caller)
     n = heads // shared
     if t == 1 and not options["is_causal"]:  # a token is generated: its heads are the rows of one product
         rows: tuple[int, ...] = (n,)
@@ -304,7 +300,7 @@ def _grouped(q: Any, k: Any, v: Any, mask: Any, options: dict[str, Any], caller:
         rows = (n, t)
         k, v = (x.reshape(*x.shape[:-2], 1, *x.shape[-2:]) for x in (k, v))
     if mask is not None and mask.ndim > 2:  # (…, H, T, S), or 1 in place of H or T
-        axes = (*((shared, n) if mask.shape[-3] > 1 else (1, 1)), *mask.shape[-2:][2 - len(rows) :])
+        axes = (*((shared, n) if mask.shape[-3] != 1 else (1, 1)), *mask.shape[-2:][2 - len(rows) :])
         mask = mask.reshape(*mask.shape[:-3], *axes)
     q = q.reshape(*q.shape[:-3], shared, *rows, q.shape[-1])
     attended = scaled_dot_product_attention(q, k, v, mask=mask, **options)
@@ -315,7 +311,7 @@ def _grouped(q: Any, k: Any, v: Any, mask: Any, options: dict[str, Any], caller:
     return tuple(joined) if options["return_weights"] else joined[0]
 
 
-def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:
+def _check_shapes(q: Any, k: Any, v: Any, caller: str, *, grouped: bool = False) -> tuple[int, ...]:
     """Return the leading axes of the result, after checking that queries, keys and values fit."""
     if any(x.dtype.kind != "f" for x in (q, k, v)):
         raise TypeError(
@@ -327,8 +323,15 @@ def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:
         why = f"d_k is {q.shape[-1]} in q and {k.shape[-1]} in k"
     elif k.shape[-2] != v.shape[-2]:
         why = f"there are {k.shape[-2]} keys and {v.shape[-2]} values"
+    elif grouped and not _in_groups(q.shape[:-2], k.shape[:-2], v.shape[:-2]):
+        why = (
+            "with enable_gqa, k and v have the same number of heads (third axis from the end), and that of q is a "
+            "multiple of it"
+        )
     else:
         try:
+            if grouped:
+                return (*np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3]), q.shape[-3])
             return _lead(q, k, v)
         except ValueError:
             why = "the leading axes (batch, heads) do not broadcast; each must be the same or 1"
@@ -336,6 +339,11 @@ def _check_shapes(q: Any, k: Any, v: Any, caller: str) -> tuple[int, ...]:
         f"{caller}: q {q.shape}, k {k.shape}, v {v.shape} do not fit: {why}. "
         "Expected (…, T, d_k), (…, S, d_k), (…, S, d_v)"
     )
+
+
+def _in_groups(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> bool:
+    """Return whether the heads of queries, the last of these axes, can share those of keys and values."""
+    return min(len(q), len(k), len(v)) > 0 and k[-1] > 0 and k[-1] == v[-1] and q[-1] % k[-1] == 0
 
 
 def check_mask(mask: Any, shape: tuple[int, ...], caller: str) -> Any:

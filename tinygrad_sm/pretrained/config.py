@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,14 +37,14 @@ class Settings:
         return value
 
     def count(self, name: str, *default: Any) -> int:
-        """Return a number of things, of at least 1 and less than 2²⁰ (a vocabulary has 2¹⁸)."""
-        number = self.take(name, lambda n: type(n) is int and 0 < n < 2**20, "an integer from 1 to 2**20", *default)
+        """Return a number of things, from 1 to 2²⁰ (a vocabulary has 2¹⁸)."""
+        number = self.take(name, lambda n: type(n) is int and 0 < n <= 2**20, "an integer from 1 to 2**20", *default)
         return int(number)
 
     def number(self, name: str, *default: Any) -> float:
         """Return a positive number."""
-        wanted = "a positive number"
-        return float(self.take(name, lambda x: type(x) in (int, float) and 0 < x < float("inf"), wanted, *default))
+        wanted, most = "a positive number", sys.float_info.max
+        return float(self.take(name, lambda x: type(x) in (int, float) and 0 < x <= most, wanted, *default))
 
     def only(self, name: str, *values: Any) -> Any:
         """Return a setting that may be missing (then the first value), and must be one of a few values if not."""

@@ -75,10 +75,8 @@ def gguf_names(model: Any) -> Names:
         names[own + "attn.proj.weight"] = [theirs + "attn_output.weight"]
         names[own + "mlp.gate_up.weight"] = [theirs + "ffn_gate.weight", theirs + "ffn_up.weight"]
         names[own + "mlp.down.weight"] = [theirs + "ffn_down.weight"]
-        names[own + "ln1.weight"], names[own + "ln2.weight"] = (
-            [theirs + "attn_norm.weight"],
-            [theirs + "ffn_norm.weight"],
-        )
+        names[own + "ln1.weight"] = [theirs + "attn_norm.weight"]
+        names[own + "ln2.weight"] = [theirs + "ffn_norm.weight"]
     return names
 
 

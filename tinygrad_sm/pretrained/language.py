@@ -13,7 +13,7 @@ from ..mode import no_grad
 from ..nn import Module, TransformerLM
 from ..ops.options import count
 from ..tensor import Array
-from .tokens import readable
+from . import tokens as tokenizing
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"  # what SmolLM2 was trained with
 
@@ -44,10 +44,10 @@ class LanguageModel(Module):
         self.model, self.tokenizer, self.ends = model, tokenizer, ends
 
     def encode(self, text: str) -> Array:
-        """Return the tokens (T,) of a text."""
+        """Return the tokens (T,) of a text, with those that the tokenizer puts around it, such as a first one."""
         if not isinstance(text, str):
             raise TypeError(f"encode takes a text, not a {type(text).__name__}")
-        return np.array(self.tokenizer.encode(readable(text, "encode"), add_special_tokens=False).ids, np.int64)
+        return np.array(tokenizing.ids(self.tokenizer, [tokenizing.readable(text, "encode")])[0], np.int64)
 
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,); those that are no text, such as an end, are left out."""
@@ -124,7 +124,7 @@ class LanguageModel(Module):
 
     def _pieces(self, text: str) -> list[str]:
         """Return what each token of a text stands for."""
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        encoding = self.tokenizer.encode(text)
         pieces = [self.decode([t]) or self.tokenizer.id_to_token(t) for t in encoding.ids]
         parts: dict[int, list[int]] = {}  # of characters whose bytes are in several tokens, by where they end
         for i, (piece, (_, end)) in enumerate(zip(pieces, encoding.offsets, strict=True)):

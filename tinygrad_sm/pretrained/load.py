@@ -149,10 +149,10 @@ def _check_dtype(dtype: Any) -> None:
 
 
 def _check_sizes(arguments: dict[str, Any], weights: Any, source: str) -> None:
-    """Refuse sizes that the file of weights is too small for, before a model of them is made."""
+    """Refuse sizes that the file of weights is too small for, before a model of them is made: a layer has 9 tensors."""
     d, layers = arguments["d_model"], arguments["n_layers"]
     numbers = sum(int(np.prod(weights.shape(name), dtype=object)) for name in weights)
-    if layers > len(weights) or layers * d * d + arguments["vocab_size"] * d > numbers:
+    if 9 * layers > len(weights) or layers * d * d + arguments["vocab_size"] * d > numbers:
         raise ValueError(f"{source}: {layers} layers of width {d} do not fit the {numbers:,} numbers of its weights")
 
 
@@ -178,15 +178,21 @@ def _sentence_settings(folder: Path) -> tuple[int, str, bool]:
     """Return the longest text, pooling, and whether to normalize, of the files that sentence-transformers writes."""
     longest, pooling, normalize = 512, "mean", True
     if (folder / "sentence_bert_config.json").exists():
-        longest = config.Settings(
+        settings = config.Settings(
             read_json(folder / "sentence_bert_config.json"), str(folder / "sentence_bert_config.json")
-        ).count("max_seq_length", longest)
+        )
+        longest = settings.count("max_seq_length", longest)
+        settings.only("do_lower_case", False)
     if (folder / "modules.json").exists():
         modules = read_json(folder / "modules.json", list)
         kinds = [str(m.get("type") if isinstance(m, dict) else m).rpartition(".")[2] for m in modules]
         if other := set(kinds) - {"Transformer", "Pooling", "Normalize"}:
             names = visible(", ".join(sorted(other)), limit=100)
             raise ValueError(f"{folder / 'modules.json'}: the modules {names} are not known here")
+        for kind, m in zip(kinds, modules, strict=True):
+            if kind == "Pooling" and isinstance(m, dict) and m.get("path", "1_Pooling") != "1_Pooling":
+                place = visible(repr(m["path"]), limit=60)
+                raise ValueError(f"{folder / 'modules.json'}: the path of Pooling must be '1_Pooling', not {place}")
         normalize = "Normalize" in kinds
     if (folder / "1_Pooling" / "config.json").exists():
         modes = read_json(folder / "1_Pooling" / "config.json")

@@ -11,7 +11,9 @@ from ..mode import no_grad
 from ..nn import Module, TransformerEncoder
 from ..ops.options import count
 from ..tensor import Array
-from .tokens import readable
+from . import tokens as tokenizing
+
+TINY = 1e-24  # of a squared length: a text without tokens has the vector 0, whose direction is none
 
 
 class SentenceEncoder(Module):
@@ -46,7 +48,7 @@ class SentenceEncoder(Module):
 
     def tokenize(self, sentences: Sequence[str]) -> tuple[Array, Array]:
         """Return the tokens (B, T) of several sentences, filled up at the end, and which are real (B, T), as bools."""
-        return _filled_up([e.ids for e in self.tokenizer.encode_batch(_texts(sentences, "tokenize"))])
+        return _filled_up(tokenizing.ids(self.tokenizer, _texts(sentences, "tokenize")))
 
     def forward(self, tokens: Any, mask: Any) -> Any:
         """Return the vectors (B, d_model) of `tokens` (B, T), those where `mask` is True; it differentiates."""
@@ -56,7 +58,9 @@ class SentenceEncoder(Module):
         else:
             share = mask / np.maximum(mask.sum(axis=1, keepdims=True), 1)  # (B, T), each row summing to 1
             pooled = (hidden * share[..., None].astype(hidden.dtype)).sum(axis=1)
-        return pooled / np.sqrt((pooled * pooled).sum(axis=-1, keepdims=True)) if self.normalize else pooled
+        if not self.normalize:
+            return pooled
+        return pooled / np.sqrt((pooled * pooled).sum(axis=-1, keepdims=True) + TINY)
 
     def encode(self, sentences: Sequence[str], *, batch_size: int = 32) -> Array:
         """Return the vectors (N, d_model) of N sentences, in batches of like lengths; nothing is recorded.
@@ -68,7 +72,7 @@ class SentenceEncoder(Module):
         sentences, step = _texts(sentences, "encode"), count(batch_size, "batch_size", "encode")
         weight = self.encoder.tokens.weight
         vectors = np.empty((len(sentences), weight.shape[1]), weight.dtype)
-        ids = [e.ids for e in self.tokenizer.encode_batch(sentences)]
+        ids = tokenizing.ids(self.tokenizer, sentences)
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: little to fill up
         with no_grad(), self.evaluating():
             for start in range(0, len(order), step):
@@ -105,5 +109,5 @@ def _texts(sentences: Any, caller: str) -> list[str]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"{caller} takes a list of texts; number {i} is of type {type(text).__name__}")
-        readable(text, caller)
+        tokenizing.readable(text, caller)
     return texts

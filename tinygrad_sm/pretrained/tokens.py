@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..text import visible
+from .weights import exactly, reading
 
 LARGEST = 64 * 2**20  # bytes of a tokenizer.json; those of the largest vocabularies have 20 MB
 
@@ -41,12 +43,12 @@ def from_json(path: Path, longest: int | None = None) -> Any:
             f"{path}: is not there; transformers writes it when a fast tokenizer (AutoTokenizer) is saved with "
             "save_pretrained"
         )
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path}: has {path.stat().st_size:,} bytes; a tokenizer.json has no more than {LARGEST:,}")
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except Exception as error:  # the package raises nothing more exact
-        raise ValueError(f"{path}: is no tokenizer.json that can be read: {error!s:.300}") from None
+    with reading(path, "from_pretrained") as (file, source):
+        if source.size > LARGEST:
+            raise ValueError(f"it has {source.size:,} bytes, of which at most {LARGEST:,} are read")
+        content = exactly(file, source.size)
+    with _failing(f"{path}: is no tokenizer.json that can be read"):
+        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
     tokenizer.no_padding()
     if longest is None:
         tokenizer.no_truncation()
@@ -55,15 +57,36 @@ def from_json(path: Path, longest: int | None = None) -> Any:
     return tokenizer
 
 
+def ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Return the tokens of several texts, with those that the tokenizer puts around each."""
+    with _failing("the tokenizer cannot read this text"):
+        return [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+
+
+@contextmanager
+def _failing(what: str) -> Iterator[None]:
+    """Raise ValueError for all that the package raises, whose errors have no kinds; a panic is no Exception even."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise ValueError(f"{what}: {visible(error, limit=300)}") from None
+
+
 def from_gguf(metadata: Mapping[str, Any], source: str) -> Any:
     """Return the byte-level BPE tokenizer whose vocabulary and merges stand in a GGUF file."""
     tokenizers = _package()
     kind = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
     if kind != ("gpt2", "smollm"):
+        found = " with ".join(visible(repr(name), limit=60) for name in kind)
         raise ValueError(
-            f"{source}: the tokenizer {kind[0]!r} with {kind[1]!r} is not read, only 'gpt2' with 'smollm': byte-level "
-            "BPE that takes digits one by one"
+            f"{source}: the tokenizer {found} is not read, only 'gpt2' with 'smollm': byte-level BPE that takes digits "
+            "one by one"
         )
+    for name in ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"):
+        if metadata.get(name, False) is not False:
+            raise ValueError(f"{source}: {name} must be False, not {visible(repr(metadata[name]), limit=60)}")
     tokens, merges = (_texts(metadata, f"tokenizer.ggml.{name}", source) for name in ("tokens", "merges"))
     vocabulary = {token: i for i, token in enumerate(tokens)}
     pairs = [(a, b) for a, _, b in (merge.partition(" ") for merge in merges)]
