@@ -251,6 +251,16 @@ def test_the_encoder_from_its_parts() -> None:
     close(m(TOKENS), m.ln(x))
 
 
+def test_an_encoder_with_rotary_positions_has_no_others() -> None:
+    m = encoder(rotary_base=100.0, types=2)
+    assert not any(name.startswith("positions") for name, _ in m.named_parameters())
+    x = m.ln(m.tokens.weight.data[TOKENS] + m.types.weight.data[0])
+    for block in m.blocks:
+        x = block(x)
+    close(m(TOKENS), x)
+    assert np.abs(m(TOKENS[:, ::-1]).data[:, ::-1] - m(TOKENS).data).max() > 0.01  # it knows the order
+
+
 def test_attention_weights_of_the_encoder() -> None:
     m, real = encoder(dropout=0.5), np.arange(T) < np.array([[T], [3]])
     weights = m.attention_weights(TOKENS, real)

@@ -18,7 +18,7 @@ import pytest
 from model_files import BOOL, F32, F64, I8, I64, LIST, TEXT, U8, U32, U64, deep, described, entry, key, refused
 
 from tinygrad_sm.pretrained import gguf
-from tinygrad_sm.pretrained.blocks import KINDS
+from tinygrad_sm.pretrained.storage import KINDS
 from tinygrad_sm.pretrained.weights import Entry, Source, _array, exactly, open_safetensors, read_json
 
 pytest.importorskip("safetensors")

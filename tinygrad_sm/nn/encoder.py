@@ -25,7 +25,7 @@ class TransformerEncoder(Module):
     vocab_size, d_model, n_heads, n_layers : int
         Number of tokens, width, heads per block, blocks.
     context : int
-        The longest input; each position has a learned vector.
+        The longest input; each position has a learned vector, unless they are rotary.
     types : int
         Kinds of text, such as question and answer, each with a learned vector; 0 for none.
     scaled : bool
@@ -36,10 +36,12 @@ class TransformerEncoder(Module):
         False: each part is normalized after it was added, the embeddings too. True: before it, and at the end.
     norm, eps : str, float
         Of the blocks and the model's own normalization, as in `TransformerBlock`.
+    rotary_base : float, optional
+        Rotary positions in place of a learned table, as in `MultiHeadAttention`.
     rng : numpy.random.Generator, optional
         Draws the weights; that of `manual_seed` by default.
     **block
-        What else `TransformerBlock` takes: d_ff, feed_forward, n_kv_heads, rotary_base, bias.
+        What else `TransformerBlock` takes: d_ff, feed_forward, n_kv_heads, bias.
 
     Examples
     --------
@@ -55,18 +57,19 @@ class TransformerEncoder(Module):
     def __init__(
         self, vocab_size: int, *, d_model: int, n_heads: int, n_layers: int, context: int, types: int = 0,
         scaled: bool = True, dropout: float = 0.0, norm_first: bool = False, norm: str = "layer", eps: float = 1e-12,
-        rng: Rng = None, **block: Any,
+        rotary_base: float | None = None, rng: Rng = None, **block: Any,
     ) -> None:  # fmt: skip
         for name, n, least in (("vocab_size", vocab_size, 1), ("n_layers", n_layers, 0), ("context", context, 1),
                                ("types", types, 0)):  # fmt: skip
             count(n, name, "TransformerEncoder", least)
         self.context, self.norm_first = context, norm_first
         self.tokens = Embedding(vocab_size, d_model, rng=rng)
-        self.positions = Embedding(context, d_model, rng=rng)
+        self.positions = Embedding(context, d_model, rng=rng) if rotary_base is None else None
         self.types = Embedding(types, d_model, rng=rng) if types else None
         self.ln = norm_layer(norm, d_model, eps)
         self.drop = Dropout(dropout)
         block |= {"scaled": scaled, "dropout": dropout, "norm_first": norm_first, "norm": norm, "eps": eps}
+        block["rotary_base"] = rotary_base
         self.blocks = [TransformerBlock(d_model, n_heads, causal=False, rng=rng, **block) for _ in range(n_layers)]
 
     def forward(self, tokens: Any, mask: Any = None, types: Any = None) -> Any:
@@ -95,7 +98,9 @@ class TransformerEncoder(Module):
                     f"not {mask.dtype}{mask.shape}" + ("; use mask.astype(bool)" if mask.dtype != bool else "")
                 )
             mask = mask[:, None, None, :]  # (B, 1, 1, T)
-        x = self.tokens(tokens) + self.positions(np.arange(tokens.shape[1]))
+        x = self.tokens(tokens)
+        if self.positions is not None:
+            x = x + self.positions(np.arange(tokens.shape[1]))
         if self.types is not None:
             x = x + self.types(np.zeros(tokens.shape, int) if types is None else types)
         elif types is not None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..tensor import Array
 from ..text import visible
-from .blocks import KINDS, Kind
+from .storage import KINDS, Kind
 
 LARGEST = 2**32  # bytes that any one array may take, unless the caller allows more
 MOST_AXES = 8
