@@ -421,6 +421,8 @@ def test_attention(kind: str, request: Any, tmp_path: Path, capsys: pytest.Captu
         assert cli.main(["attention", "a cat sleeps", "--model", folder, "--out", str(out), *options]) == 0
         assert "2 layers of" in capsys.readouterr().out
         assert "sleeps" in out.read_text(encoding="utf-8")
+    assert cli.main(["attention", "a cat " * 14, "--model", folder, "--out", str(out)]) == 0
+    assert f"<title>Attention: {'a cat ' * 13}a …" in out.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

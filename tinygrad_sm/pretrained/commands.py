@@ -162,6 +162,7 @@ def attention(args: argparse.Namespace) -> int:
     tokens, weights = model.attention(args.text)
     before = _model(args, object, scaled=False).attention(args.text)[1] if args.compare else None
     labels = ("with 1/√d_k", "without") if args.scaled else ("without 1/√d_k", "")
-    attention_page(tokens, weights, args.out, title=f"Attention: {args.text:.80}", before=before, labels=labels)
+    title = f"Attention: {args.text:.80}{'…' if len(args.text) > 80 else ''}"
+    attention_page(tokens, weights, args.out, title=title, before=before, labels=labels)
     print(f"written: {args.out} ({len(weights)} layers of {len(weights[0])} heads, {len(tokens)} tokens)")
     return 0
