@@ -6,14 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 FOLDER = Path(__file__).parent / "output"
-
-__all__ = ["output", "plt"]
 
 
 def output(name: str, save: Callable[..., Any]) -> Path:
@@ -21,3 +14,15 @@ def output(name: str, save: Callable[..., Any]) -> Path:
     FOLDER.mkdir(exist_ok=True)
     save(FOLDER / name)
     return FOLDER / name
+
+
+def __getattr__(name: str) -> Any:
+    """Return matplotlib's pyplot for an example that draws with it: `from common import plt`."""
+    if name != "plt":
+        raise AttributeError(name)
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot

@@ -70,8 +70,8 @@ def test_generate(llama: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(seeded) == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
-    assert cli.main([*command, "--chat", "--top-k", "1"]) == 0
-    assert not capsys.readouterr().out.startswith("a cat")
+    assert cli.main([*command, "--top-k", "1"]) == 0
+    assert capsys.readouterr().out == f"a cat{expected}\n"
     assert cli.main([*command, "--temperature", "-1"]) == 2
     assert capsys.readouterr().out == ""
 
@@ -95,12 +95,18 @@ def test_attention(kind: str, request: Any, tmp_path: Path, capsys: pytest.Captu
         assert cli.main(["attention", "a cat sleeps", "--model", folder, "--out", str(out), *options]) == 0
         assert "2 layers of" in capsys.readouterr().out
         assert "sleeps" in out.read_text(encoding="utf-8")
+    assert cli.main(["attention", "a cat " * 14, "--model", folder, "--out", str(out)]) == 0
+    assert f"<title>Attention: {'a cat ' * 13}a …" in out.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (["embed"], "there is no text"),
+        (
+            ["embed", *"abcdefghijklmnopqrstu"],
+            "there are 21 texts; a table shows at most 20, and --out",
+        ),
         (["embed", "a", "--out", "v.csv"], "must end in .npy or .jsonl, not .csv"),
         (["embed", "a", "--out", "nowhere/v.npy"], "embed: there is no directory .*nowhere; create it first"),
         (["embed", "a", "--file", "nowhere.txt"], "nowhere.txt"),
@@ -114,6 +120,10 @@ def test_attention(kind: str, request: Any, tmp_path: Path, capsys: pytest.Captu
         (["generate", "a", "--model", "LLAMA", "--temperature", "-1"], "temperature must be"),
         (["generate", "a", "--model", "LLAMA", "--seed", "-1"], "--seed must be 0 or more, not -1"),
         (["generate", "", "--model", "LLAMA"], "the prompt is empty"),
+        (
+            ["generate", "a", "--model", "LLAMA", "--chat"],
+            "--chat writes .* in the form ChatML, which .* no tokens",
+        ),
         (["attention", "a", "--model", "BERT", "--compare", "--no-scale"], "leave out --no-scale"),
     ],
 )

@@ -16,6 +16,7 @@ from . import load
 from .language import LanguageModel
 from .sentences import SentenceEncoder
 
+COLUMNS = 20  # of a table of cosines
 NAMES = {"minilm": load.minilm, "smollm2": load.smollm2}
 
 
@@ -105,6 +106,10 @@ def embed(args: argparse.Namespace) -> int:
         raise ValueError(f"embed: --out must end in .npy or .jsonl, not {visible(args.out.suffix) or 'nothing'}")
     if args.out is not None:
         checked_target(args.out, "embed")
+    elif len(texts) > COLUMNS:
+        raise ValueError(
+            f"embed: there are {len(texts):,} texts; a table shows at most {COLUMNS}, and --out vectors.npy writes all"
+        )
     model = _model(args, SentenceEncoder)
     vectors = model.encode(texts)
     _tell_cut(model, texts)
@@ -130,6 +135,8 @@ def generate(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ValueError(f"--seed must be 0 or more, not {args.seed}")
     model = _model(args, LanguageModel)
+    if args.chat and model.tokenizer.token_to_id("<|im_start|>") is None:
+        raise ValueError(f"--chat writes messages in the form ChatML, which {visible(args.model)} has no tokens for")
     prompt = model.chat(args.prompt) if args.chat else args.prompt
     pieces = model.stream(
         prompt, args.max_new_tokens, temperature=args.temperature, top_k=args.top_k, top_p=args.top_p,
@@ -162,7 +169,7 @@ def attention(args: argparse.Namespace) -> int:
     tokens, weights = model.attention(args.text)
     before = _model(args, object, scaled=False).attention(args.text)[1] if args.compare else None
     labels = ("with 1/√d_k", "without") if args.scaled else ("without 1/√d_k", "")
-    page = attention_page(tokens, weights, title=f"Attention: {args.text:.80}", before=before, labels=labels)
-    page.save(args.out)
+    title = f"Attention: {args.text:.80}{'…' if len(args.text) > 80 else ''}"
+    attention_page(tokens, weights, title=title, before=before, labels=labels).save(args.out)
     print(f"written: {args.out} ({len(weights)} layers of {len(weights[0])} heads, {len(tokens)} tokens)")
     return 0

@@ -50,8 +50,12 @@ class SentenceEncoder(Module):
         """Return the tokens (B, T) of several sentences, filled up at the end, and which are real (B, T), as bools."""
         return _filled_up(tokenizing.ids(self.tokenizer, _texts(sentences, "tokenize")))
 
-    def forward(self, tokens: Any, mask: Any) -> Any:
-        """Return the vectors (B, d_model) of `tokens` (B, T), those where `mask` is True; it differentiates."""
+    def forward(self, tokens: Any, mask: Any = None) -> Any:
+        """Return the vectors (B, d_model) of `tokens` (B, T), of those where `mask` is True; it differentiates.
+
+        Without a mask all are real.
+        """
+        mask = np.ones(np.shape(tokens), bool) if mask is None else mask
         hidden = self.encoder(tokens, mask)  # (B, T, d_model)
         if self.pooling == "cls":
             pooled = hidden[:, 0]
