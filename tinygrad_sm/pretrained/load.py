@@ -36,7 +36,7 @@ def minilm(*, scaled: bool = True, dtype: Any = np.float32) -> SentenceEncoder:
     Raises
     ------
     ImportError
-        If the package of weights, or `tinygrad_sm[pretrained]`, is not installed.
+        If the package of weights, or tokenizers or safetensors, is not installed.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def smollm2(*, scaled: bool = True, dtype: Any = np.float32) -> LanguageModel:
     Raises
     ------
     ImportError
-        If the package of weights, or `tinygrad_sm[pretrained]`, is not installed.
+        If the package of weights, or tokenizers, is not installed.
 
     Examples
     --------

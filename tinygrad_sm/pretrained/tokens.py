@@ -17,9 +17,7 @@ def _package() -> Any:
     try:
         import tokenizers
     except ImportError:
-        raise ImportError(
-            'pretrained models need the package tokenizers: pip install "tinygrad_sm[pretrained]"'
-        ) from None
+        raise ImportError("pretrained models need the package tokenizers: pip install tokenizers") from None
     return tokenizers
 
 

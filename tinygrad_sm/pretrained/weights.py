@@ -329,9 +329,7 @@ def _open_one(path: Path, max_bytes: int) -> dict[str, Entry]:
     try:
         from safetensors import safe_open
     except ImportError:
-        raise ImportError(
-            'open_safetensors needs the package safetensors: pip install "tinygrad_sm[pretrained]"'
-        ) from None
+        raise ImportError("open_safetensors needs the package safetensors: pip install safetensors") from None
     with reading(path, "open_safetensors") as (file, source):
         start = exactly(file, min(source.size, 32))
         length = int.from_bytes(start[:8], "little")
