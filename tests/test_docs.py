@@ -25,7 +25,7 @@ BLOCK = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```)?", re.S)
 
 def _numbers_rounded(text: str) -> str:
     """Round numbers to four places: the last digits of float32 differ between machines."""
-    text = re.sub(r"\s+", " ", text).replace(" ,", ",")
+    text = "\n".join(re.sub(r"[ \t]+", " ", line).replace(" ,", ",").strip() for line in text.strip().split("\n"))
     return re.sub(r"-?\d+\.\d*(?:e[+-]?\d+)?", lambda m: f"{float(m[0]):.4f}", text).strip()
 
 
