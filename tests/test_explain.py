@@ -506,3 +506,22 @@ def test_a_notebook_gets_markdown() -> None:
     assert not hasattr(explanation, "_repr_html_")
     assert r"\bar{w} = \overline{t_{1}}\,x = 4 \cdot 3 = 12" in explanation.markdown()
     assert repr(explanation) == str(explanation)
+
+
+def test_a_model_inside_of_others_is_opened_as_far_as_it_tells_something() -> None:
+    class Wrap(sm.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x)
+
+    rng = np.random.default_rng(0)
+    blocks = sm.nn.Sequential(*(sm.nn.TransformerBlock(8, 2, rng=rng) for _ in range(8)))
+    x = rng.normal(size=(1, 3, 8)).astype(np.float32)
+    plain = str(sm.explain((blocks(x) ** 2).sum()))
+    wrapped = str(sm.explain((Wrap(Wrap(Wrap(Wrap(blocks))))(x) ** 2).sum()))
+    assert "7 equal ones" in plain
+    assert "7 equal ones" in wrapped
+    assert wrapped.count("\nStep ") == plain.count("\nStep ")
+    assert str(sm.explain((Wrap(Wrap(blocks))(x) ** 2).sum(), depth=1)).count("\nStep ") < plain.count("\nStep ")

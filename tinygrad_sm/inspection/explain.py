@@ -17,6 +17,7 @@ from ..ops.options import count
 from ..tensor import Tensor
 from ..viz.draw import check_words, read_graph, words_of
 from ..viz.fold import View
+from ..viz.groups import Group
 from .arrays import FULL
 from .document import Block, gradient_span, to_latex, to_markdown, to_text
 from .document_html import to_html
@@ -28,6 +29,7 @@ from .steps import legend
 
 SMALL = 30  # ops of a graph that is explained step by step
 HEAD = ("gradient", "of", "shape", "value or size")
+MOST_OF = 0.8  # of the ops in one step: then it tells too little
 MOST = 1000  # elements of an array in full with numbers=True
 
 
@@ -121,7 +123,8 @@ def explain(
     expand : str or sequence of str
         Modules of a large graph to look into, and fused ops to replace by their definition, as in `sm.draw`.
     depth : int, optional
-        How many levels of modules are seen; by default 2 of a large graph, and all of a small one.
+        How many levels of modules are seen; by default all of a small graph, and 2 of a large one, or as many more as
+        it takes until no step is nearly all of it.
     numbers : bool or int, optional
         Arrays of up to so many elements are written in full (24), larger ones by shape, RMS and the first elements;
         False leaves the numbers out.
@@ -177,8 +180,7 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
         )
     ops = [node for node in graph if node.op is not None and node.grad is not None]
     large = len(ops) > SMALL
-    depth = 2 if large and depth is None else depth
-    view = View(graph, depth=depth, expand=words, defined=defined, known=known, max_nodes=150 if large else 1000)
+    view = _view(graph, depth, large, len(ops), expand=words, defined=defined, known=known)
     check_words([view], "explain")
     names = short_names(graph, graph, paths=large)
     root = graph.roots[-1]
@@ -195,6 +197,24 @@ def _of_graph(ends: Any, words: list[str], depth: int | None, numbers: int) -> E
     if rows and not large:
         blocks += [Block("text", "The gradients of the leaves:"), Block("table", rows=(HEAD, *rows))]
     return Explanation(blocks[0].text.replace("`", ""), tuple(blocks), numbers)
+
+
+def _view(graph: Graph, depth: int | None, large: bool, ops: int, **options: Any) -> View:
+    """Return the view whose cards are the steps: of a large graph two levels, or as many as tell more than one step."""
+    options["max_nodes"] = 150 if large else 1000
+    if not large or depth is not None:
+        return View(graph, depth=depth, **options)
+    view, deeper = View(graph, depth=2, **options), 3
+    while any(_too_much(item, ops) for item in view.shown):
+        before, view, deeper = view, View(graph, depth=deeper, **options), deeper + 1
+        if view.open == before.open:  # there is no module further in
+            break
+    return view
+
+
+def _too_much(item: Node | Group, ops: int) -> bool:
+    """Tell whether a step is one module that does nearly everything; not if it stands for several equal ones."""
+    return isinstance(item, Group) and len(item.parts) < 2 and len(item.nodes) > MOST_OF * ops
 
 
 def _opening(graph: Graph, names: dict[str, str], root: Node, ops: int, large: bool, numbers: int) -> str:
