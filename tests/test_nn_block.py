@@ -287,6 +287,7 @@ def test_attention_weights_of_the_encoder() -> None:
         ),
         (lambda: nn.TransformerBlock(8, 4, feed_forward="silu"), ValueError, "feed_forward must be one of 'gelu', "),
         (lambda: nn.TransformerBlock(8, 4, norm_first=1), TypeError, "norm_first"),
+        (lambda: encoder(norm="batch"), ValueError, "^TransformerEncoder: norm must be one of 'layer', 'rms'"),
         (lambda: nn.SwiGLU(8, 0), ValueError, "SwiGLU: d_ff must be at least 1"),
         (lambda: encoder()(TOKENS[0]), ValueError, r"must be \(batch, time ≤ 7\), not \(5,\); use tokens\[None\]"),
         (lambda: encoder()(np.zeros((1, 8), int)), ValueError, r"not \(1, 8\)"),

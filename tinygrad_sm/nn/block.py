@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import functional as F
 from ..ops.options import choice, count, toggle
+from ..tensor import Array
 from .attention import Cache, MultiHeadAttention
 from .layers import GELU, Dropout, LayerNorm, Linear, ReLU, RMSNorm, Rng, Sequential
 from .module import Module
@@ -55,9 +56,9 @@ NORMS: dict[str, Callable[..., Module]] = {"layer": LayerNorm, "rms": RMSNorm}
 ACTIVATIONS: dict[str, Callable[[], Module]] = {"gelu": GELU, "gelu_exact": lambda: GELU("none"), "relu": ReLU}
 
 
-def norm_layer(norm: str, d_model: int, eps: float) -> Module:
+def norm_layer(norm: str, d_model: int, eps: float, caller: str) -> Module:
     """Return a normalization by its name in `NORMS`."""
-    return NORMS[norm](d_model, eps)
+    return NORMS[choice(norm, [*NORMS], "norm", caller)](d_model, eps)
 
 
 class TransformerBlock(Module):
@@ -115,15 +116,14 @@ class TransformerBlock(Module):
     ) -> None:  # fmt: skip
         d_ff = 4 * d_model if d_ff is None else d_ff
         count(d_ff, "d_ff", "TransformerBlock")
-        choice(norm, [*NORMS], "norm", "TransformerBlock")
         choice(feed_forward, [*ACTIVATIONS, "swiglu"], "feed_forward", "TransformerBlock")
         self.norm_first = toggle(norm_first, "norm_first", "TransformerBlock")
-        self.ln1 = norm_layer(norm, d_model, eps)
+        self.ln1 = norm_layer(norm, d_model, eps, "TransformerBlock")
         self.attn = MultiHeadAttention(
             d_model, n_heads, n_kv_heads=n_kv_heads, rotary_base=rotary_base, causal=causal, scaled=scaled,
             dropout=dropout, bias=bias, rng=rng,
         )  # fmt: skip
-        self.ln2 = norm_layer(norm, d_model, eps)
+        self.ln2 = norm_layer(norm, d_model, eps, "TransformerBlock")
         if feed_forward == "swiglu":
             self.mlp: Module = SwiGLU(d_model, d_ff, bias, rng=rng)
         else:
@@ -142,3 +142,12 @@ class TransformerBlock(Module):
             x = self.ln1(x)
             x = self.ln2(x + self.drop(self.mlp(x)))
         return (x, weights) if return_weights else x
+
+
+def weights_of(blocks: Iterable[TransformerBlock], x: Any, mask: Any = None) -> list[Array]:
+    """Return the attention weights (B, H, T, T) of each block, of which the first is given x."""
+    found = []
+    for block in blocks:
+        x, weights = block(x, mask, return_weights=True)
+        found.append(weights.data)
+    return found

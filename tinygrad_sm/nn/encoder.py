@@ -10,7 +10,7 @@ from ..mode import no_grad
 from ..ops.arguments import given
 from ..ops.options import count
 from ..tensor import Array, Tensor
-from .block import TransformerBlock, norm_layer
+from .block import TransformerBlock, norm_layer, weights_of
 from .layers import Dropout, Embedding, Rng
 from .module import Module
 
@@ -66,7 +66,7 @@ class TransformerEncoder(Module):
         self.tokens = Embedding(vocab_size, d_model, rng=rng)
         self.positions = Embedding(context, d_model, rng=rng) if rotary_base is None else None
         self.types = Embedding(types, d_model, rng=rng) if types else None
-        self.ln = norm_layer(norm, d_model, eps)
+        self.ln = norm_layer(norm, d_model, eps, "TransformerEncoder")
         self.drop = Dropout(dropout)
         block |= {"scaled": scaled, "dropout": dropout, "norm_first": norm_first, "norm": norm, "eps": eps}
         block["rotary_base"] = rotary_base
@@ -109,10 +109,5 @@ class TransformerEncoder(Module):
 
     def attention_weights(self, tokens: Any, mask: Any = None, types: Any = None) -> list[Array]:
         """Return the attention weights (B, H, T, T) of each block; the arguments are those of the call."""
-        found = []
         with no_grad(), self.evaluating():
-            x, mask = self._embedded(tokens, mask, types)
-            for block in self.blocks:
-                x, weights = block(x, mask, return_weights=True)
-                found.append(weights.data)
-        return found
+            return weights_of(self.blocks, *self._embedded(tokens, mask, types))

@@ -14,7 +14,7 @@ from ..ops.options import choice, count
 from ..random import default_rng
 from ..tensor import Array, Tensor
 from .attention import Cache
-from .block import TransformerBlock, norm_layer
+from .block import TransformerBlock, norm_layer, weights_of
 from .layers import Dropout, Embedding, Linear, Rng, normal
 from .module import Module, evaluating
 
@@ -83,7 +83,7 @@ class TransformerLM(Module):
         self.drop = Dropout(dropout)
         block |= {"scaled": scaled, "dropout": dropout, "norm": norm, "eps": eps, "rotary_base": rotary_base}
         self.blocks = [TransformerBlock(d_model, n_heads, rng=rng, **block) for _ in range(n_layers)]
-        self.ln = norm_layer(norm, d_model, eps)
+        self.ln = norm_layer(norm, d_model, eps, "TransformerLM")
         self.head = None if tied else Linear(d_model, vocab_size, bias=False, rng=rng)
         self._initialize(init, d_model, rng)
 
@@ -132,13 +132,8 @@ class TransformerLM(Module):
 
     def attention_weights(self, tokens: Any) -> list[Array]:
         """Return the attention weights (B, H, T, T) of each block for `tokens` (B, T)."""
-        found = []
         with no_grad(), self.evaluating():
-            x = self._embedded(tokens)
-            for block in self.blocks:
-                x, weights = block(x, return_weights=True)
-                found.append(weights.data)
-        return found
+            return weights_of(self.blocks, self._embedded(tokens))
 
     def generate(
         self, prompt: Any, max_new_tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
