@@ -81,14 +81,17 @@ silu = Op(
 C, A = math.sqrt(2 / math.pi), 0.044715  # gelu's tanh form: ½x(1 + tanh u), u = C·(x + A·x³)
 
 
-def _by_blocks(kernel: Callable[..., None], *arrays: Array) -> None:
-    """Run an elementwise kernel on arrays of one shape, the first of them fresh; large ones block by block."""
-    flat = [a.reshape(-1) for a in arrays]
-    if arrays[0].nbytes <= blocked.BLOCK_BYTES:
+def _by_blocks(kernel: Callable[..., None], x: Array, *others: Array) -> Array:
+    """Return what an elementwise kernel writes, of x and others of its shape; half in single, large ones in blocks."""
+    z = single(x)
+    out = np.empty(z.shape, z.dtype)
+    flat = [a.reshape(-1) for a in (out, z, *others)]
+    if out.nbytes <= blocked.BLOCK_BYTES:
         kernel(*flat)
     else:
-        blocks = row_blocks(arrays[0].size, arrays[0].itemsize * 3)  # each thread has blocks of its own, too
+        blocks = row_blocks(out.size, out.itemsize * 3)  # each thread has blocks of its own, too
         each(kernel, *([a[block] for block in blocks] for a in flat))
+    return out
 
 
 def _tanh_u(x: Array, square: Array) -> Array:
@@ -119,17 +122,12 @@ def _gelu_slope_kernel(out: Array, x: Array, y: Array, g: Array) -> None:
 
 
 def _gelu_forward(x: Array) -> tuple[Array, tuple[()]]:
-    z = single(floats(x, "gelu"))
-    y = np.empty(z.shape, z.dtype)
-    _by_blocks(_gelu_kernel, y, z)
-    return y.astype(x.dtype, copy=False), ()
+    return _by_blocks(_gelu_kernel, floats(x, "gelu")).astype(x.dtype, copy=False), ()
 
 
 def _gelu_vjp(g: Array, y: Array, residual: Any, x: Array) -> tuple[Array]:
-    z = single(x)  # tanh u is computed again, for it would take as much memory as x does
-    dx = np.empty(z.shape, z.dtype)
-    _by_blocks(_gelu_slope_kernel, dx, z, y, g)
-    return (dx,)
+    # tanh u is computed again, for it would take as much memory as x does
+    return (_by_blocks(_gelu_slope_kernel, x, y, g),)
 
 
 _gelu_tanh = Op(
@@ -206,17 +204,11 @@ def _gelu_exact_slope_kernel(out: Array, x: Array, g: Array) -> None:
 
 
 def _gelu_exact_forward(x: Array) -> tuple[Array, tuple[()]]:
-    z = single(floats(x, "gelu"))
-    y = np.empty(z.shape, z.dtype)
-    _by_blocks(_gelu_exact_kernel, y, z)
-    return y.astype(x.dtype, copy=False), ()
+    return _by_blocks(_gelu_exact_kernel, floats(x, "gelu")).astype(x.dtype, copy=False), ()
 
 
 def _gelu_exact_vjp(g: Array, y: Array, residual: Any, x: Array) -> tuple[Array]:
-    z = single(x)
-    dx = np.empty(z.shape, z.dtype)
-    _by_blocks(_gelu_exact_slope_kernel, dx, z, g)
-    return (dx,)
+    return (_by_blocks(_gelu_exact_slope_kernel, x, g),)
 
 
 erf: Op = Op(
