@@ -12,7 +12,7 @@ from .arguments import count_rows, given
 from .arithmetic import abs as absolute
 from .arithmetic import log, square, where
 from .indexing import _put
-from .options import refuse, shown
+from .options import choice, refuse, shown
 from .sample import call
 from .shape import moveaxis
 from .softmax import check_logits
@@ -90,8 +90,7 @@ _nll = Op(
 
 def check_reduction(reduction: str, caller: str, choices: tuple[str, ...] = ("mean", "sum", "none")) -> None:
     """Refuse a reduction that there is not."""
-    if not isinstance(reduction, str) or reduction not in choices:
-        raise ValueError(f"{caller}: reduction must be one of {', '.join(map(repr, choices))}, not {shown(reduction)}")
+    choice(reduction, choices, "reduction", caller)
 
 
 def check_weight(weight: Any, n_classes: int, caller: str, name: str = "weight") -> Array | None:
