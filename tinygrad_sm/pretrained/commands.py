@@ -15,6 +15,7 @@ from ..text import visible
 from . import load
 from .language import LanguageModel
 from .sentences import SentenceEncoder
+from .tokens import encoded
 
 COLUMNS = 20  # of a table of cosines
 NAMES = {"minilm": load.minilm, "smollm2": load.smollm2}
@@ -82,7 +83,7 @@ def _model(args: argparse.Namespace, kind: type, scaled: bool | None = None) -> 
 
 def _tell_cut(model: SentenceEncoder, texts: list[str]) -> None:
     """Say of how many texts the model has read the beginning only."""
-    cut = sum(bool(found.overflowing) for found in model.tokenizer.encode_batch(texts))
+    cut = sum(bool(found.overflowing) for found in encoded(model.tokenizer, texts))
     if cut:
         longest = model.tokenizer.truncation["max_length"]
         of = "the text" if len(texts) == 1 else f"{cut:,} of {len(texts):,} texts"

@@ -45,9 +45,12 @@ class LanguageModel(Module):
 
     def encode(self, text: str) -> Array:
         """Return the tokens (T,) of a text, with those that the tokenizer puts around it, such as a first one."""
+        return np.array(self._encoding(text).ids, np.int64)
+
+    def _encoding(self, text: str) -> Any:
         if not isinstance(text, str):
             raise TypeError(f"encode takes a text, not a {type(text).__name__}")
-        return np.array(tokenizing.ids(self.tokenizer, [tokenizing.readable(text, "encode")])[0], np.int64)
+        return tokenizing.encoded(self.tokenizer, [tokenizing.readable(text, "encode")])[0]
 
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,); those that are no text, such as an end, are left out."""
@@ -119,12 +122,12 @@ class LanguageModel(Module):
 
         `sm.viz.attention_page` takes both. Some characters are several tokens, which are called "猫 1/3" and so on.
         """
-        weights = self.model.attention_weights(self.encode(text)[None])
-        return self._pieces(text), [w[0] for w in weights]
+        encoding = self._encoding(text)
+        weights = self.model.attention_weights(np.array([encoding.ids], np.int64))
+        return self._pieces(text, encoding), [w[0] for w in weights]
 
-    def _pieces(self, text: str) -> list[str]:
+    def _pieces(self, text: str, encoding: Any) -> list[str]:
         """Return what each token of a text stands for."""
-        encoding = self.tokenizer.encode(text)
         pieces = [self.decode([t]) or self.tokenizer.id_to_token(t) for t in encoding.ids]
         parts: dict[int, list[int]] = {}  # of characters whose bytes are in several tokens, by where they end
         for i, (piece, (_, end)) in enumerate(zip(pieces, encoding.offsets, strict=True)):

@@ -44,7 +44,8 @@ def minilm(*, scaled: bool = True, dtype: Any = np.float32) -> SentenceEncoder:
     >>> sm.pretrained.minilm().encode(["A cat sleeps."]).shape          # doctest: +SKIP
     (1, 384)
     """
-    return _bert(packages.folder(packages.MINILM, "minilm") / "model", scaled, dtype)
+    folder = packages.folder(packages.MINILM, "minilm") / "model"
+    return _bert(folder, _settings(folder / "config.json"), scaled, dtype)
 
 
 def smollm2(*, scaled: bool = True, dtype: Any = np.float32) -> LanguageModel:
@@ -131,16 +132,17 @@ def from_pretrained(
         found = sorted(file.name for file in path.glob("*.gguf"))
         hint = f"; it has {visible(found[0], limit=100)}, whose path can be given" if found else ""
         raise FileNotFoundError(f"from_pretrained: the folder {shown} has no config.json{hint}")
-    kind = _settings(path).left.get("model_type")
+    settings = _settings(path / "config.json")
+    kind = settings.left.get("model_type")
     if kind == "bert":
-        return _bert(path, scaled, dtype)
+        return _bert(path, settings, scaled, dtype)
     if kind == "llama":
-        return _llama(path, scaled, dtype)
+        return _llama(path, settings, scaled, dtype)
     raise ValueError(f"{path / 'config.json'}: model_type must be 'bert' or 'llama', not {kind!r:.60}")
 
 
-def _settings(folder: Path) -> config.Settings:
-    return config.Settings(read_json(folder / "config.json"), str(folder / "config.json"))
+def _settings(file: Path) -> config.Settings:
+    return config.Settings(read_json(file), str(file))
 
 
 def _check_dtype(dtype: Any) -> None:
@@ -156,9 +158,8 @@ def _check_sizes(arguments: dict[str, Any], weights: Any, source: str) -> None:
         raise ValueError(f"{source}: {layers} layers of width {d} do not fit the {numbers:,} numbers of its weights")
 
 
-def _bert(folder: Path, scaled: bool, dtype: Any) -> SentenceEncoder:
+def _bert(folder: Path, settings: config.Settings, scaled: bool, dtype: Any) -> SentenceEncoder:
     _check_dtype(dtype)
-    settings = _settings(folder)
     arguments = config.bert(settings)
     settings.finish()
     weights = open_safetensors(folder)
@@ -178,9 +179,7 @@ def _sentence_settings(folder: Path) -> tuple[int, str, bool]:
     """Return the longest text, pooling, and whether to normalize, of the files that sentence-transformers writes."""
     longest, pooling, normalize = 512, "mean", True
     if (folder / "sentence_bert_config.json").exists():
-        settings = config.Settings(
-            read_json(folder / "sentence_bert_config.json"), str(folder / "sentence_bert_config.json")
-        )
+        settings = _settings(folder / "sentence_bert_config.json")
         longest = settings.count("max_seq_length", longest)
         settings.only("do_lower_case", False)
     if (folder / "modules.json").exists():
@@ -205,9 +204,8 @@ def _sentence_settings(folder: Path) -> tuple[int, str, bool]:
     return longest, pooling, normalize
 
 
-def _llama(folder: Path, scaled: bool, dtype: Any) -> LanguageModel:
+def _llama(folder: Path, settings: config.Settings, scaled: bool, dtype: Any) -> LanguageModel:
     _check_dtype(dtype)
-    settings = _settings(folder)
     ends = settings.left.get("eos_token_id")
     arguments = config.llama(settings)
     settings.finish()

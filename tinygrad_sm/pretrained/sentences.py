@@ -48,7 +48,7 @@ class SentenceEncoder(Module):
 
     def tokenize(self, sentences: Sequence[str]) -> tuple[Array, Array]:
         """Return the tokens (B, T) of several sentences, filled up at the end, and which are real (B, T), as bools."""
-        return _filled_up(tokenizing.ids(self.tokenizer, _texts(sentences, "tokenize")))
+        return _filled_up([e.ids for e in tokenizing.encoded(self.tokenizer, _texts(sentences, "tokenize"))])
 
     def forward(self, tokens: Any, mask: Any = None) -> Any:
         """Return the vectors (B, d_model) of `tokens` (B, T), of those where `mask` is True; it differentiates.
@@ -76,7 +76,7 @@ class SentenceEncoder(Module):
         sentences, step = _texts(sentences, "encode"), count(batch_size, "batch_size", "encode")
         weight = self.encoder.tokens.weight
         vectors = np.empty((len(sentences), weight.shape[1]), weight.dtype)
-        ids = tokenizing.ids(self.tokenizer, sentences)
+        ids = [e.ids for e in tokenizing.encoded(self.tokenizer, sentences)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # like lengths together: little to fill up
         with no_grad(), self.evaluating():
             for start in range(0, len(order), step):

@@ -55,10 +55,10 @@ def from_json(path: Path, longest: int | None = None) -> Any:
     return tokenizer
 
 
-def ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Return the tokens of several texts, with those that the tokenizer puts around each."""
+def encoded(tokenizer: Any, texts: list[str]) -> list[Any]:
+    """Return several texts as the package encodes them: their `ids`, with those that it puts around each, and more."""
     with _failing("the tokenizer cannot read this text"):
-        return [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+        return list(tokenizer.encode_batch(texts))
 
 
 @contextmanager
